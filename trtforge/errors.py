@@ -1,0 +1,94 @@
+"""What can go wrong, as types with fields; `trtforge.cli` turns them into text, tests assert on the fields.
+
+Exit codes: 1 a build or a smoke test failed, 2 the request is wrong, 3 the environment lacks something.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ForgeError(Exception):
+    """An error a person can act on.
+
+    Args:
+        problem: one sentence: what was asked and what is wrong with it.
+        facts: labelled lines for the reader, in order, e.g. ("rule", "..."), ("wheel", "..."), ("next", "...").
+            The label "next" says what to do now; every error should have one, unless the problem says it.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, problem: str, *facts: tuple[str, str]) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.facts = facts
+
+    def fact(self, label: str) -> str | None:
+        """The first line that carries `label`."""
+        return next((text for name, text in self.facts if name == label), None)
+
+
+class BuildError(ForgeError):
+    """A build step failed."""
+
+
+class UnsafeWheel(BuildError):
+    """A wheel's member would land outside its prefix, repeats, overlaps another or lies about itself."""
+
+    def __init__(self, wheel: str, member: str, reason: str) -> None:
+        super().__init__(f"unsafe wheel: {reason}", ("wheel", wheel), ("member", member))
+        self.wheel, self.member, self.reason = wheel, member, reason
+
+
+class CorruptWheel(BuildError):
+    """A CRC, size or hash differs from what the archive, its RECORD or the lock says."""
+
+    def __init__(self, wheel: str, member: str, reason: str) -> None:
+        super().__init__(f"corrupt wheel: {reason}", ("wheel", wheel), ("member", member))
+        self.wheel, self.member, self.reason = wheel, member, reason
+
+
+class HashMismatch(BuildError):
+    """A downloaded or built file is not the one the lock names."""
+
+    def __init__(self, name: str, expected: str, actual: str) -> None:
+        super().__init__(
+            f"{name} is not the file that was locked",
+            ("expected", f"sha256:{expected}"),
+            ("found", f"sha256:{actual}"),
+            ("next", "find out why it changed; if the change is wanted: python build.py lock"),
+        )
+        self.name, self.expected, self.actual = name, expected, actual
+
+
+class SmokeFailure(BuildError):
+    """An image was built and is not good."""
+
+
+class RequestError(ForgeError):
+    """What was asked cannot be: an unknown value, a contradiction, a file that is malformed or stale."""
+
+    exit_code = 2
+
+
+class MatrixError(RequestError):
+    """matrix.yaml does not say something valid; `facts` carry file and line."""
+
+
+class CompatibilityError(RequestError):
+    """No cell of the matrix satisfies the request; `rule` names why."""
+
+    def __init__(self, problem: str, rule: str, *facts: tuple[str, str]) -> None:
+        super().__init__(problem, *facts)
+        self.rule = rule
+
+
+class LockError(RequestError):
+    """matrix.lock is missing, stale, edited or does not hold what was asked."""
+
+
+class EnvironmentLack(ForgeError):
+    """This machine lacks something (an Engine, disk space, an index that answers)."""
+
+    exit_code = 3

@@ -1,0 +1,91 @@
+"""How long work tells a person that it goes on: bars on a terminal, plain lines elsewhere, nothing with --json."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from rich.console import Console
+
+    Advance = Callable[[int], None]
+
+
+class Progress(Protocol):
+    """What the working modules know of the terminal."""
+
+    def task(self, label: str, total: int | None = None) -> AbstractContextManager[Advance]:
+        """Show a task of `total` bytes (None: unknown) while the block runs; call the value with bytes done."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Say one line."""
+        ...
+
+
+class Silent:
+    """Says nothing."""
+
+    @contextmanager
+    def task(self, label: str, total: int | None = None) -> Iterator[Advance]:  # noqa: ARG002
+        yield lambda _done: None
+
+    def note(self, text: str) -> None:
+        pass
+
+
+class Lines:
+    """One plain line when a task ends, for logs. Tasks under half a second say nothing."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def task(self, label: str, total: int | None = None) -> Iterator[Advance]:
+        start = time.monotonic()
+        yield lambda _done: None
+        seconds = time.monotonic() - start
+        if seconds >= 0.5:
+            size = f"{total / 1e6:,.0f} MB, " if total else ""
+            self.note(f"{label}  {size}{seconds:.1f} s")
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class TerminalBars:
+    """A bar for each running task; a finished one leaves the screen."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+
+    @contextmanager
+    def task(self, label: str, total: int | None = None) -> Iterator[Advance]:
+        bar = self._bars.add_task(label, total=total)
+        try:
+            yield lambda done: self._bars.update(bar, advance=done)
+        finally:
+            self._bars.remove_task(bar)
+
+    def note(self, text: str) -> None:
+        self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_on(console: Console, silent: bool) -> Iterator[Progress]:
+    """The progress that suits `console`: none when `silent`, bars on a terminal, lines otherwise."""
+    if silent:
+        yield Silent()
+    elif not console.is_terminal:
+        yield Lines(console)
+    else:
+        columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+        with Bars(*columns, console=console, transient=True) as bars:
+            yield TerminalBars(bars)
