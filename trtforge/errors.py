@@ -13,7 +13,7 @@ class ForgeError(Exception):
 
     Args:
         problem: one sentence: what was asked and what is wrong with it.
-        facts: labelled lines for the reader, in order, e.g. ("rule", "..."), ("wheel", "..."), ("next", "...").
+        facts: labelled lines for the reader, in order: ("rule", "..."), ("wheel", "..."), ("next", "...").
             The label "next" says what to do now; every error should have one, unless the problem says it.
     """
 

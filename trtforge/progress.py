@@ -1,4 +1,4 @@
-"""How long work tells a person that it goes on: bars on a terminal, plain lines elsewhere, nothing with --json."""
+"""How work tells a person that it goes on: bars on a terminal, plain lines elsewhere, nothing with --json."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Progress(Protocol):
     """What the working modules know of the terminal."""
 
     def task(self, label: str, total: int | None = None) -> AbstractContextManager[Advance]:
-        """Show a task of `total` bytes (None: unknown) while the block runs; call the value with bytes done."""
+        """Show a task of `total` bytes (None: unknown) while the block runs; its value takes bytes done."""
         ...
 
     def note(self, text: str) -> None:

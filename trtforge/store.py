@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -78,7 +77,7 @@ class Store:
             file.unlink()
         else:
             file.chmod(0o644)
-            os.replace(file, target)
+            file.replace(target)
 
     def write_blob(self, data: bytes, digest: Digest) -> None:
         """Keep a small blob (a configuration, a manifest)."""
@@ -91,7 +90,7 @@ class Store:
         with self.work_folder() as work:
             (work / "text").write_text(text, encoding="utf-8")
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(work / "text", target)
+            (work / "text").replace(target)
 
     def layer(self, key: str) -> Layer | None:
         """The layer made from `key`, if its blob is still there and has its size."""
