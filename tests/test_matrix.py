@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import jsonschema
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import PROJECT
+from trtforge.errors import MatrixError
+from trtforge.matrix import json_schema, load_matrix
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OURS = (PROJECT / "matrix.yaml").read_text(encoding="utf-8")
+
+
+def refused(tmp_path: Path, text: str) -> MatrixError:
+    file = tmp_path / "matrix.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(MatrixError) as caught:
+        load_matrix(file)
+    return caught.value
+
+
+def line_of(text: str, part: str) -> int:
+    return next(number for number, line in enumerate(text.splitlines(), 1) if part in line)
+
+
+def test_an_unquoted_version_is_refused_with_its_line(tmp_path: Path) -> None:
+    text = OURS.replace('defaults: {cuda: "12.8"', "defaults: {cuda: 12.10")
+    error = refused(tmp_path, text)
+    place = error.fact("at") or ""
+    assert place.startswith(f"matrix.yaml:{line_of(text, 'cuda: 12.10')}: defaults.cuda")
+    assert "quote it" in place
+
+
+def test_an_unknown_key_is_refused_with_its_line(tmp_path: Path) -> None:
+    text = OURS.replace("    because: ptxas before", "    becuase: ptxas before")
+    error = refused(tmp_path, text)
+    assert any(f"matrix.yaml:{line_of(text, 'becuase')}:" in fact for _, fact in error.facts)
+
+
+def test_a_version_that_is_none_is_refused(tmp_path: Path) -> None:
+    error = refused(tmp_path, OURS.replace('"12.9": {driver', '"twelve": {driver'))
+    assert "is not a version" in str(error.facts)
+
+
+def test_broken_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
+    text = OURS.replace("  variant: [runtime]", "  variant: [runtime")
+    at = refused(tmp_path, text).fact("at") or ""
+    assert at.startswith("matrix.yaml:")
+    assert int(at.partition(":")[2]) >= line_of(text, "variant: [runtime")
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    assert "duplicate" in refused(tmp_path, OURS + "\nnamespace: other\n").problem
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("arch: ampere, torch", "arch: kepler, torch", "kepler is not a value of the axis arch"),
+        ("index: pytorch-cu126", "index: pytorch-cu127", "pytorch-cu127 used but not declared"),
+        ("flavour: tensorrt-rtx, sm", "flavour: trt, sm", "there is no flavour trt"),
+        ("- id: glibc-2.28", "- id: os-python", "os-python declared twice"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_refused(tmp_path: Path, old: str, new: str, says: str) -> None:
+    assert says in str(refused(tmp_path, OURS.replace(old, new)).facts)
+
+
+def test_a_missing_matrix_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(MatrixError, match="there is no"):
+        load_matrix(tmp_path / "matrix.yaml")
+
+
+def test_the_schema_for_editors_is_the_one_we_enforce() -> None:
+    exported = json.loads((PROJECT / "docs" / "matrix.schema.json").read_text(encoding="utf-8"))
+    assert exported == json.loads(json.dumps(json_schema())), "run: make schema"
+    jsonschema.validate(YAML(typ="safe").load(OURS), exported)

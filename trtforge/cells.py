@@ -1,0 +1,267 @@
+"""From a request to cells: one combination of the matrix each, or the rule that says why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import combinations, product
+
+from packaging.version import InvalidVersion, Version
+
+from trtforge.errors import CompatibilityError, EnvironmentLack, RequestError
+from trtforge.matrix import AXES, Matrix, Rule, TorchBuild
+from trtforge.rules import Facts, broken_rules, explanation
+
+Request = Mapping[str, tuple[str, ...]]
+"""What a person asked for: axis -> values, several values select several cells, a missing axis is open."""
+
+Available = Callable[["Cell"], str | None]
+"""Says why the packages of a cell cannot be had here and now, or None where they can."""
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One combination chosen from the matrix; it becomes one image."""
+
+    cuda: str
+    arch: str
+    torch: str
+    build: str
+    tensorrt: str
+    os: str
+    python: str
+    variant: str
+
+    def axes(self) -> dict[str, str]:
+        """Every field by its name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A cell and the rules that it breaks; none: it is valid."""
+
+    cell: Cell
+    broken: tuple[Rule, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A cell that was chosen, and in words what was passed over for it."""
+
+    cell: Cell
+    passed_over: tuple[str, ...] = ()
+
+
+class Cells:
+    """The combinations of one matrix."""
+
+    def __init__(self, matrix: Matrix) -> None:
+        self.matrix = matrix
+
+    def facts(self, cell: Cell) -> Facts:
+        """What the rules, the recipes and the plan may know of `cell`."""
+        axes = self.matrix.axes
+        build, system = self.build(cell), axes.os[cell.os]
+        flavour = axes.tensorrt[cell.tensorrt].flavour
+        return cell.axes() | {
+            "cuda_major": _major(cell.cuda),
+            "torch_cuda": build.cuda,
+            "torch_cuda_major": _major(build.cuda),
+            "flavour": flavour,
+            "os_python": system.python,
+            "glibc": system.glibc,
+        }
+
+    def build(self, cell: Cell) -> TorchBuild:
+        """The torch build of `cell`."""
+        return next(build for build in self.matrix.axes.torch[cell.torch].builds if build.name == cell.build)
+
+    def sm(self, cell: Cell) -> tuple[str, ...]:
+        """The compute capabilities `cell` is for: its architecture's, as far as its TensorRT targets them."""
+        targets = self.matrix.axes.tensorrt[cell.tensorrt].sm
+        return tuple(sm for sm in self.matrix.axes.arch[cell.arch].sm if sm in targets)
+
+    def verdict(self, cell: Cell) -> Verdict:
+        """Whether `cell` keeps the rules."""
+        return Verdict(cell, broken_rules(self.matrix.rules, self.facts(cell)))
+
+    def every(self) -> Iterator[Verdict]:
+        """Each combination of the matrix, with the torch build that its CUDA decides."""
+        return (self.verdict(cell) for cell in self._candidates({}))
+
+    @cached_property
+    def _preferences(self) -> dict[str, list[str]]:
+        """For each axis its values: the default, then the others in the matrix's order."""
+        ordered = {}
+        for axis in AXES:
+            values = self.matrix.axes.values(axis)
+            default = self.matrix.defaults.get(axis)
+            ordered[axis] = sorted(values, key=lambda value, default=default: value != default)  # type: ignore[misc]
+        return ordered
+
+    def _candidates(self, request: Request) -> Iterator[Cell]:
+        """The cells that satisfy `request`, best first, valid or not."""
+        choices = [request.get(axis) or self._preferences[axis] for axis in AXES]
+        for cuda, arch, torch, tensorrt, system, python, variant in product(*choices):
+            release, _, name = torch.partition("+")
+            build = self._torch_build(release, name, cuda)
+            yield Cell(cuda, arch, release, build, tensorrt, system, python, variant)
+
+    def _torch_build(self, release: str, name: str, cuda: str) -> str:
+        builds = self.matrix.axes.torch[release].builds
+        same_major = [build.name for build in builds if _major(build.cuda) == _major(cuda)]
+        return name or (same_major[0] if same_major else builds[0].name)
+
+    def _read(self, axis: str, value: str) -> tuple[str, ...]:
+        """What `value` stands for on `axis`: itself, or for a flavour (`rtx`) each of its versions."""
+        known = self._preferences[axis]
+        shorts = {flavour.short: name for name, flavour in self.matrix.flavours.items()}
+        if axis == "tensorrt" and value == "auto":
+            return tuple(known)
+        if axis == "tensorrt" and (value in shorts or value in self.matrix.flavours):
+            flavour = shorts.get(value, value)
+            return tuple(v for v in known if self.matrix.axes.tensorrt[v].flavour == flavour)
+        if value in known or (axis == "torch" and value in self._torch_builds()):
+            return (value,)
+        allowed = [*known, *(["auto", *shorts] if axis == "tensorrt" else [])]
+        raise RequestError(
+            f"--{axis} {value}: the matrix has no such value",
+            ("values", ", ".join(allowed)),
+            ("next", f"choose one of these, or add {value} to axes: {axis}: in matrix.yaml"),
+        )
+
+    def _torch_builds(self) -> set[str]:
+        releases = self.matrix.axes.torch.items()
+        return {f"{version}+{build.name}" for version, release in releases for build in release.builds}
+
+    def choose(self, request: Request, available: Available = lambda _cell: None) -> list[Choice]:
+        """One valid cell for each combination of the values that `request` lists.
+
+        An open axis takes its first value that makes the cell valid and, if TensorRT's flavour was left open,
+        whose packages are `available`.
+
+        Raises:
+            RequestError: an axis has no such value.
+            CompatibilityError: a combination has no valid cell; with the rule and the nearest valid cells.
+            EnvironmentLack: there are valid cells, and none whose packages can be had here.
+        """
+        asked = {axis: request[axis] for axis in AXES if request.get(axis)}
+        choices = [
+            self._best(dict(zip(asked, combination, strict=True)), available)
+            for combination in product(*asked.values())
+        ]
+        return list({choice.cell: choice for choice in choices}.values())
+
+    def _best(self, asked: Mapping[str, str], available: Available) -> Choice:
+        """The preferred valid cell that has the `asked` values."""
+        request = {axis: self._read(axis, value) for axis, value in asked.items()}
+        valid = [cell for cell in self._candidates(request) if not self.verdict(cell).broken]
+        if not valid:
+            raise self._refusal(asked, request)
+        if asked.get("tensorrt", "auto") != "auto":
+            return Choice(valid[0])
+        passed_over: dict[str, None] = {}
+        for cell in valid:
+            reason = available(cell)
+            if reason is None:
+                return Choice(cell, tuple(passed_over))
+            passed_over[reason] = None
+        raise EnvironmentLack(
+            f"no TensorRT for {_described(valid[0])} can be had here",
+            *(("because", reason) for reason in passed_over),
+            ("next", "give the wheels with --wheelhouse DIR, or reach the index and ask again"),
+        )
+
+    def _refusal(self, asked: Mapping[str, str], request: Request) -> CompatibilityError:
+        """Why no candidate of `request` is valid: the rules that stand against the one that breaks fewest."""
+        verdicts = [self.verdict(cell) for cell in self._candidates(request)]
+        best = min(verdicts, key=lambda verdict: len(verdict.broken))
+        everywhere = [rule for rule in best.broken if all(rule in verdict.broken for verdict in verdicts)]
+        rules = everywhere or list(best.broken)
+        facts = self.facts(best.cell)
+        typed = " ".join(f"--{axis} {value}" for axis, value in asked.items())
+        return CompatibilityError(
+            f"{typed} cannot be: {explanation(rules[0], facts)}",
+            rules[0].id,
+            *(("rule", f"{rule.id}: {explanation(rule, facts)} ({rule.source})") for rule in rules),
+            *(("nearest", hint) for hint in self._nearest(request)),
+            ("more", f"docs/matrix.md#{rules[0].id}"),
+        )
+
+    def _nearest(self, request: Request, most: int = 3) -> list[str]:
+        """The fewest changes to `request` that make it valid, each as what to type and what it gives."""
+        for count in range(1, len(request) + 1):
+            hints = []
+            for dropped in combinations(request, count):
+                kept = {axis: values for axis, values in request.items() if axis not in dropped}
+                cells = [cell for cell in self._candidates(kept) if not self.verdict(cell).broken]
+                if cells:
+                    cell = min(cells, key=lambda cell: self._distance(cell, request, dropped))
+                    typed = " ".join(f"--{axis} {self._typed(cell, axis)}" for axis in dropped)
+                    hints.append(f"{typed}  ({_described(cell)})")
+            if hints:
+                return hints[:most]
+        return []
+
+    def _typed(self, cell: Cell, axis: str) -> str:
+        if axis != "tensorrt":
+            return str(getattr(cell, axis))
+        return self.matrix.flavours[self.matrix.axes.tensorrt[cell.tensorrt].flavour].short
+
+    def _distance(self, cell: Cell, request: Request, dropped: Iterable[str]) -> int:
+        """How far `cell` is from what was asked: steps along each of the `dropped` axes, in its order."""
+        steps = 0
+        for axis in dropped:
+            values = _in_order(self.matrix.axes.values(axis))
+            if len(request[axis]) > 1:  # "rtx": any of them was as good
+                continue
+            wanted = request[axis][0].partition("+")[0]
+            steps += abs(values.index(getattr(cell, axis)) - values.index(wanted))
+        return steps
+
+    def flavour(self, cell: Cell) -> str:
+        """The TensorRT flavour of `cell`."""
+        return self.matrix.axes.tensorrt[cell.tensorrt].flavour
+
+    def tag(self, cell: Cell) -> str:
+        """The tag that names `cell` wholly: `rtx1.7.1.116-pt2.9.1-cu12.1-ampere`; defaults are left out."""
+        short = self.matrix.flavours[self.flavour(cell)].short
+        tensorrt = cell.tensorrt if short == "full" else f"{short}{cell.tensorrt}"
+        torch = cell.torch
+        if cell.build != self._torch_build(cell.torch, "", cell.cuda):
+            torch += f"_{cell.build}"
+        return f"{tensorrt}-pt{torch}-{self.short_tag(cell)}"
+
+    def short_tag(self, cell: Cell) -> str:
+        """The tag people type: `cu12.1-ampere`, with OS and variant where they are not the default."""
+        default = self.matrix.defaults
+        parts = [f"cu{cell.cuda}", cell.arch]
+        parts += [value for axis in ("os", "variant") if (value := getattr(cell, axis)) != default.get(axis)]
+        return "-".join(parts)
+
+    def base_tag(self, cell: Cell) -> str:
+        """The tag of the PyTorch-CUDA image that `cell` stands on: `2.9.1-cu12.1-debian12`."""
+        torch = cell.torch
+        if cell.build != self._torch_build(cell.torch, "", cell.cuda):
+            torch += f"_{cell.build}"
+        return f"{torch}-cu{cell.cuda}-{cell.os}"
+
+
+def _major(version: str) -> str:
+    return version.partition(".")[0]
+
+
+def _in_order(values: list[str]) -> list[str]:
+    """Versions from old to new; names as they are listed."""
+    try:
+        return sorted(values, key=Version)
+    except InvalidVersion:
+        return values
+
+
+def _described(cell: Cell) -> str:
+    return (
+        f"CUDA {cell.cuda}, {cell.arch}, torch {cell.torch}+{cell.build}, TensorRT {cell.tensorrt}, {cell.os}"
+    )

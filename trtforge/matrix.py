@@ -1,0 +1,251 @@
+"""matrix.yaml, read: axes, rules and defaults as typed, frozen values.
+
+The schema refuses unknown keys and unquoted versions, and names file and line of what it refuses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from packaging.version import InvalidVersion, Version
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from trtforge.errors import MatrixError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+AXES = ("cuda", "arch", "torch", "tensorrt", "os", "python", "variant")
+"""The axes of the matrix, in the order in which a request is read."""
+
+
+def _version(text: str) -> str:
+    try:
+        Version(text)
+    except InvalidVersion as error:
+        raise ValueError(f"{text!r} is not a version (PEP 440)") from error
+    return text
+
+
+VersionText = Annotated[str, AfterValidator(_version)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+Sm = Annotated[str, Field(pattern=r"^[0-9]{2,3}$", description="compute capability without its point: 86")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Cuda(_Model):
+    """A CUDA toolkit: the oldest driver of its major, its own driver, and the newest SM its ptxas knows."""
+
+    driver: VersionText
+    toolkit_driver: VersionText
+    newest_sm: Sm
+
+
+class Arch(_Model):
+    """A GPU architecture and the compute capabilities we build for."""
+
+    sm: list[Sm] = Field(min_length=1)
+    gpus: str
+
+
+class TorchBuild(_Model):
+    """One published build of a torch release: the index it is on and the exact versions to ask there."""
+
+    name: Name
+    cuda: VersionText
+    index: Name
+    torch: VersionText
+    torchvision: VersionText
+
+
+class Torch(_Model):
+    """A torch release and its builds, in order of preference."""
+
+    builds: list[TorchBuild] = Field(min_length=1)
+
+
+class TensorRT(_Model):
+    """A TensorRT version, its flavour and the compute capabilities its builder targets."""
+
+    flavour: Name
+    sm: list[Sm] = Field(min_length=1)
+
+
+class Flavour(_Model):
+    """A TensorRT flavour: what its packages, module and libraries are called, and their index."""
+
+    short: Name
+    module: str
+    libs: str
+    bindings: str
+    frontend: str
+    libs_folder: str
+    libs_index: Name
+    builds_without_gpu: bool
+
+
+class Os(_Model):
+    """An operating system whose packages make the first layer."""
+
+    distribution: Name
+    codename: Name
+    python: VersionText
+    glibc: VersionText
+
+
+class Axes(_Model):
+    """Every value an axis can take, in order of preference."""
+
+    cuda: dict[VersionText, Cuda] = Field(min_length=1)
+    arch: dict[Name, Arch] = Field(min_length=1)
+    torch: dict[VersionText, Torch] = Field(min_length=1)
+    tensorrt: dict[VersionText, TensorRT] = Field(min_length=1)
+    os: dict[Name, Os] = Field(min_length=1)
+    python: list[VersionText] = Field(min_length=1)
+    variant: list[Name] = Field(min_length=1)
+
+    def values(self, axis: str) -> list[str]:
+        """The values of `axis`, preferred ones first."""
+        return list(getattr(self, axis))
+
+
+class Rule(_Model):
+    """Why a cell is valid or not: where `when` holds, `require` must.
+
+    Both map a fact's name to a condition: a version specifier (PEP 440), a value, or a list of values.
+    A `{fact}` in a condition or in `because` stands for that fact of the cell.
+    """
+
+    id: Name
+    when: dict[str, str | list[str]] = Field(default_factory=dict)
+    require: dict[str, str | list[str]] = Field(min_length=1)
+    because: str
+    source: str
+
+
+class PublishRow(_Model):
+    """Cells to lock and build every night: the product of the listed values."""
+
+    cuda: list[VersionText]
+    arch: list[Name]
+    tensorrt: str
+    torch: list[VersionText] = Field(default_factory=list)
+    os: list[Name] = Field(default_factory=list)
+    variant: list[Name] = Field(default_factory=list)
+
+    def request(self) -> dict[str, tuple[str, ...]]:
+        """The row as a request for cells."""
+        listed = {axis: tuple(getattr(self, axis)) for axis in ("cuda", "arch", "torch", "os", "variant")}
+        return {axis: values for axis, values in listed.items() if values} | {"tensorrt": (self.tensorrt,)}
+
+
+class Images(_Model):
+    """What each image of the chain holds beside torch and TensorRT: Debian packages, then wheels."""
+
+    os: list[str]
+    pytorch_cuda: list[str] = Field(alias="pytorch-cuda")
+    tensorrt: list[str]
+
+
+class Matrix(_Model):
+    """The whole of matrix.yaml."""
+
+    namespace: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._/-]*$")]
+    defaults: dict[str, str]
+    axes: Axes
+    flavours: dict[Name, Flavour]
+    images: Images
+    indexes: dict[Name, str]
+    mirrors: dict[Name, str] = Field(default_factory=dict)
+    sdist_build: list[str]
+    rules: list[Rule]
+    publish: list[PublishRow]
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Matrix:
+        for axis, value in self.defaults.items():
+            if axis not in AXES or value not in self.axes.values(axis):
+                raise ValueError(f"defaults: {axis}: {value} is not a value of the axis {axis}")
+        for version, release in self.axes.tensorrt.items():
+            if release.flavour not in self.flavours:
+                raise ValueError(f"axes: tensorrt: {version}: there is no flavour {release.flavour}")
+        used = {build.index for release in self.axes.torch.values() for build in release.builds}
+        used |= {flavour.libs_index for flavour in self.flavours.values()}
+        if missing := used - set(self.indexes) - {"default"}:
+            raise ValueError(f"indexes: {', '.join(sorted(missing))} used but not declared")
+        ids = [rule.id for rule in self.rules]
+        if repeated := {name for name in ids if ids.count(name) > 1}:
+            raise ValueError(f"rules: {', '.join(sorted(repeated))} declared twice")
+        return self
+
+
+def load_matrix(path: Path) -> Matrix:
+    """Read `path`.
+
+    Raises:
+        MatrixError: it is missing, is not YAML or breaks the schema; with file and line.
+    """
+    try:
+        tree = YAML(typ="rt").load(path)
+    except FileNotFoundError as error:
+        raise MatrixError(f"there is no {path}", ("next", "run this in trtforge's own folder")) from error
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = mark.line + 1 if mark else 1
+        raise MatrixError(
+            f"{path.name} is not valid YAML: {error.problem}",
+            ("at", f"{path.name}:{line}"),
+            ("next", "mend that line"),
+        ) from error
+    try:
+        return Matrix.model_validate(_plain(tree))
+    except ValidationError as error:
+        places = _places(path.name, tree, error)
+        raise MatrixError(f"{path.name} does not say something valid", *places) from error
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of matrix.yaml, for editors (docs/matrix.schema.json)."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Matrix.model_json_schema()}
+
+
+def _plain(node: Any) -> Any:
+    """The round-trip tree as plain Python values: ruamel's own subclasses would fail strict validation."""
+    if isinstance(node, dict):
+        return {_plain(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _places(name: str, tree: Any, error: ValidationError) -> list[tuple[str, str]]:
+    """One line for each thing that is wrong: file, line, key and what is wrong with it."""
+    facts = []
+    for issue in error.errors():
+        loc = [part for part in issue["loc"] if part != "[key]"]
+        key = ".".join(str(part) for part in loc) or "the whole file"
+        message = issue["msg"].removeprefix("Value error, ")
+        if issue["type"] == "string_type":
+            message += f" (quote it: {str(issue['input'])!r} may not mean what it says)"
+        facts.append(("at", f"{name}:{_line(tree, loc)}: {key}: {message}"))
+    return facts
+
+
+def _line(tree: Any, loc: list[Any]) -> int:
+    """The line of the deepest part of `loc` that is in the file, from 1."""
+    line = 1
+    for part in loc:
+        try:
+            line = (tree.lc.item(part) if isinstance(part, int) else tree.lc.key(part))[0] + 1
+            tree = tree[part]
+        except (AttributeError, KeyError, IndexError, TypeError):
+            break
+    return line
