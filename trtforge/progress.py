@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     Advance = Callable[[int], None]
 
 
+def ignore(_done: int) -> None:
+    """An `Advance` that tells nobody."""
+
+
 class Progress(Protocol):
     """What the working modules know of the terminal."""
 
@@ -35,7 +39,7 @@ class Silent:
 
     @contextmanager
     def task(self, label: str, total: int | None = None) -> Iterator[Advance]:  # noqa: ARG002
-        yield lambda _done: None
+        yield ignore
 
     def note(self, text: str) -> None:
         pass
@@ -50,7 +54,7 @@ class Lines:
     @contextmanager
     def task(self, label: str, total: int | None = None) -> Iterator[Advance]:
         start = time.monotonic()
-        yield lambda _done: None
+        yield ignore
         seconds = time.monotonic() - start
         if seconds >= 0.5:
             size = f"{total / 1e6:,.0f} MB, " if total else ""
