@@ -5,7 +5,7 @@ Exit codes: 1 a build or a smoke test failed, 2 the request is wrong, 3 the envi
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 class ForgeError(Exception):
@@ -92,3 +92,50 @@ class EnvironmentLack(ForgeError):
     """This machine lacks something (an Engine, disk space, an index that answers)."""
 
     exit_code = 3
+
+
+class IndexUnreachable(EnvironmentLack):
+    """A package index does not answer, or does not let us in.
+
+    Args:
+        index: its name ("default", "nvidia", ...).
+        supplies: what was wanted of it: requirements or file names.
+        reason: what happened instead, without addresses' credentials.
+    """
+
+    def __init__(self, index: str, supplies: tuple[str, ...], reason: str) -> None:
+        super().__init__(
+            f"the package index {index!r} does not answer",
+            ("reason", reason),
+            ("needed for", ", ".join(supplies)),
+            ("next", "check the network and the index's address, or give a wheelhouse that holds the wheels"),
+        )
+        self.index, self.supplies, self.reason = index, supplies, reason
+
+
+class ResolutionError(RequestError):
+    """No set of packages satisfies what was asked.
+
+    Args:
+        kind: "missing": an index answers and has no such package or version for this Python and platform;
+            "conflict": the packages exist and contradict each other; "build": a source distribution that
+            had to be asked for its metadata does not build.
+        packages: the requirements that are at fault; for "conflict", all that were asked.
+        explanation: uv's account.
+        advice: what to do now.
+    """
+
+    def __init__(
+        self,
+        kind: Literal["missing", "conflict", "build"],
+        packages: tuple[str, ...],
+        explanation: str,
+        advice: str,
+    ) -> None:
+        problem = {
+            "missing": "no index has " + ", ".join(packages),
+            "conflict": "the packages asked for contradict each other",
+            "build": "a source distribution does not build: " + ", ".join(packages),
+        }[kind]
+        super().__init__(problem, ("asked", ", ".join(packages)), ("uv says", explanation), ("next", advice))
+        self.kind, self.packages, self.explanation = kind, packages, explanation
