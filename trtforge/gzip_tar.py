@@ -31,7 +31,7 @@ LEVEL = 6
 """libdeflate's default: on headers, bytecode and an OS tree the levels above it cost time and save little."""
 
 MEMBER = 8 << 20
-"""Bytes of tar in one gzip member of `compress_tar`: large enough not to cost ratio, small enough to stream."""
+"""Bytes of tar in one gzip member of `compress_tar`: enough not to cost ratio, few enough to stream."""
 
 _SMALL = 1 << 20
 """Bytes of headers and small files that are gathered into one gzip member, and of output into one write."""
@@ -57,8 +57,8 @@ class GzipTar:
     owners are numbers, modes are 0755 for directories and executables and 0644 for other files.
 
     What is at or below `prefix` belongs to uid:gid. The directories above it are written too, as root's with
-    mode 0755: an engine that has to invent them while it unpacks the layer picks the mode itself (Docker 20.10
-    takes 0777, later ones 0755), and in the image that mode would hide the one of the layers below.
+    mode 0755: an engine that has to invent them while it unpacks the layer picks the mode itself (Docker
+    20.10 takes 0777, later ones 0755), and in the image that mode would hide the one of the layers below.
 
     Args:
         out: where the compressed bytes go; only written to.
@@ -155,7 +155,7 @@ class GzipTar:
 
 
 def stored(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
-    """Turn the plain content of `pieces`, `size` bytes in all, into stored deflate blocks (RFC 1951, 3.2.4)."""
+    """Turn the plain side of `pieces`, `size` bytes, into stored deflate blocks (RFC 1951, 3.2.4)."""
     done = 0
     for _, plain in pieces:
         blocks = []
