@@ -139,12 +139,14 @@ def _hooks(shared: Path, sources_at: str, options: OsOptions) -> list[str]:
     after = (
         f'chroot "$1" groupadd --gid {options.gid} {user}',
         f'chroot "$1" useradd {account}',
+        f'chmod 755 "$1"/home/{user}',
         f'chroot "$1" python3 -m venv --without-pip {prefix}',
         f'chroot "$1" chown -R {options.uid}:{options.gid} {prefix}',
         # Bytecode that is checked against its source's time would be stale, as times change below; Debian's
         # own is checked against the source's hash, at every start. This one is taken as it is (PEP 552).
         'find "$1/usr" -name __pycache__ -prune -exec rm -r {} +',
         'chroot "$1" sh -c "python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3*"',
+        'rm "$1/etc/apt/sources.list"',
         f"upload {shlex.quote(str(shared / 'sources'))} {sources_at}",
         f"upload {shlex.quote(str(shared / 'slim'))} /etc/dpkg/dpkg.cfg.d/slim",
     )
