@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
 import re
 import tarfile
 import threading
@@ -20,10 +21,18 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    canonicalize_name,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    import pytest
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,17 @@ class CutAfter:
     size: int
 
 
+@dataclass(frozen=True)
+class StallAfter:
+    """Promise the whole file, send this many bytes of it, and say nothing more until `until` is set."""
+
+    size: int
+    until: threading.Event
+
+
+Fault = Status | CutAfter | StallAfter
+
+
 @dataclass
 class LoopbackIndex:
     """A running index.
@@ -50,8 +70,10 @@ class LoopbackIndex:
     hashes: whether links carry `#sha256=` (PEP 503 lets an index leave them out).
     password: if set, every request must carry it (user "user").
     asked: the path of every request, in order.
+    authorised: whether each file request carried a password.
     ranges: the Range header of every file request, in order ("" where there was none).
     faults: file name -> what to do instead of serving it, one a request, first to last.
+    frozen_links: project -> its page of links, served from now on whatever becomes of the files.
     """
 
     url: str
@@ -59,8 +81,21 @@ class LoopbackIndex:
     hashes: bool = True
     password: str = ""
     asked: list[str] = field(default_factory=list)
+    authorised: list[bool] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)
-    faults: defaultdict[str, list[Status | CutAfter]] = field(default_factory=lambda: defaultdict(list))
+    faults: defaultdict[str, list[Fault]] = field(default_factory=lambda: defaultdict(list))
+    frozen_links: dict[str, str] = field(default_factory=dict)
+
+    def links(self, project: str) -> str:
+        """The page of links to a project's files, empty if there are none (PEP 503)."""
+        return "\n".join(
+            f'<a href="/files/{file.name}{self._fragment(file)}">{file.name}</a>'
+            for file in sorted(self.folder.iterdir())
+            if file.name.endswith((".whl", ".tar.gz")) and _project(file.name) == project
+        )
+
+    def _fragment(self, file: Path) -> str:
+        return f"#sha256={sha256_of(file)}" if self.hashes else ""
 
     @property
     def projects_asked(self) -> set[str]:
@@ -70,6 +105,16 @@ class LoopbackIndex:
     def with_credentials(self) -> str:
         """The address with user and password in it."""
         return self.url.replace("://", f"://user:{self.password}@")
+
+
+def ask_only(index: LoopbackIndex, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Make `index` the user's default index, with an empty cache in `folder` and no other configuration."""
+    for name in [name for name in os.environ if name.startswith(("UV_", "PIP_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
+    monkeypatch.setenv("UV_CACHE_DIR", str(folder / "uv-cache"))
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
 
 
 @contextmanager
@@ -114,16 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self.headers.get("Authorization") == f"Basic {expected}"
 
     def _links(self, project: str) -> None:
-        links = [
-            f'<a href="/files/{file.name}{self._fragment(file)}">{file.name}</a>'
-            for file in sorted(self.index.folder.iterdir())
-            if file.is_file() and _project(file.name) == project
-        ]
-        page = "<!DOCTYPE html>\n" + "\n".join(links)
-        self._answer(200 if links else 404, page.encode(), ("Content-Type", "text/html"))
-
-    def _fragment(self, file: Path) -> str:
-        return f"#sha256={sha256_of(file)}" if self.index.hashes else ""
+        page = self.index.frozen_links.get(project) or self.index.links(project)
+        self._answer(200 if page else 404, f"<!DOCTYPE html>\n{page}".encode(), ("Content-Type", "text/html"))
 
     def _file(self, file: Path) -> None:
         if not file.is_file():
@@ -131,6 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
         asked_range = self.headers.get("Range") or ""
         if self.command == "GET":
             self.index.ranges.append(asked_range)
+            self.index.authorised.append("Authorization" in self.headers)
             queue = self.index.faults[file.name]
             match queue.pop(0) if queue else None:
                 case Status(code, headers):
@@ -138,6 +176,12 @@ class _Handler(BaseHTTPRequestHandler):
                 case CutAfter(size):
                     self.close_connection = True
                     return self._answer(200, file.read_bytes(), send=size)
+                case StallAfter(size, until):
+                    self.close_connection = True
+                    self._answer(200, file.read_bytes(), send=size)
+                    self.wfile.flush()
+                    until.wait(60)
+                    return None
         data = file.read_bytes()
         if match := re.fullmatch(r"bytes=(\d+)-(\d*)", asked_range):
             start, end = int(match[1]), min(int(match[2] or len(data)), len(data) - 1)
@@ -159,9 +203,12 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def _project(filename: str) -> str:
+def _project(filename: str) -> str | None:
     parse = parse_wheel_filename if filename.endswith(".whl") else parse_sdist_filename
-    return parse(filename)[0]
+    try:
+        return parse(filename)[0]
+    except (InvalidWheelFilename, InvalidSdistFilename):
+        return None
 
 
 def sha256_of(file: Path) -> str:

@@ -141,7 +141,7 @@ class Web:
                         raise httpx.RemoteProtocolError("the server sent another range than asked")
                 etag = answer.headers.get("ETag", "")
                 part.validator = "" if etag.startswith("W/") else etag
-                for chunk in answer.iter_raw(CHUNK):
+                for chunk in answer.iter_raw():  # as it comes: a size given here would hold bytes back
                     self._go_on()
                     part.add(chunk)
         except httpx.TransportError:

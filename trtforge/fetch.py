@@ -77,17 +77,22 @@ def fetch(
     missing = [pin for sha256, pin in wanted.items() if not places[sha256].exists()]
     if missing:
         errands = list(_errands(missing, sources, python, platform))
-        with Web(sources, patience or Patience()) as web, store.work_folder() as work:
-            _check_room([_size(errand, web) for errand in errands], work)
-            with ThreadPoolExecutor(jobs, "fetch") as pool:
-                running = [pool.submit(_run, errand, store, sources, progress, web) for errand in errands]
-                try:
-                    for done in as_completed(running):
-                        done.result()
-                except BaseException:
-                    web.stop()
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
+        with (
+            Web(sources, patience or Patience()) as web,
+            ThreadPoolExecutor(jobs, "fetch") as pool,
+        ):
+            try:
+                sizes = list(pool.map(lambda errand: _size(errand, web), errands))
+                _check_room(sum(sizes), store)
+                # The largest first: the end of the work is then shared by small ones.
+                order = sorted(zip(sizes, errands, strict=True), key=lambda pair: -pair[0])
+                running = [pool.submit(_run, *pair, store, sources, progress, web) for pair in order]
+                for done in as_completed(running):
+                    done.result()
+            except BaseException:
+                web.stop()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     return places
 
 
@@ -109,7 +114,9 @@ def _errands(missing: Sequence[Pin], sources: Sources, python: str, platform: st
             asked.append(pin)
     indexes = replace(sources, wheelhouse=None)
     while asked:  # the same package may be pinned in two versions, for two images: asked one after the other
-        batch = {pin.name: pin for pin in reversed(asked)}
+        batch: dict[str, Pin] = {}
+        for pin in asked:
+            batch.setdefault(pin.name, pin)
         asked = [pin for pin in asked if batch[pin.name] is not pin]
         yield from _ask(tuple(batch.values()), indexes, python, platform)
 
@@ -151,19 +158,20 @@ def _size(errand: _Errand, web: Web) -> int:
     return known if known is not None else web.size(errand.url) or 0
 
 
-def _check_room(sizes: Sequence[int], folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
-    if sum(sizes) > free:
+def _check_room(size: int, store: Store) -> None:
+    store.root.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(store.root).free
+    if size > free:
         raise EnvironmentLack(
-            f"{sum(sizes) / 1e9:.1f} GB are to be downloaded, and the disk has {free / 1e9:.1f} GB left",
-            ("store", str(folder.parent.parent)),
+            f"{size / 1e9:.1f} GB are to be downloaded, and the disk has {free / 1e9:.1f} GB left",
+            ("store", str(store.root)),
             ("next", "free some space: python build.py gc helps"),
         )
 
 
-def _run(errand: _Errand, store: Store, sources: Sources, progress: Progress, web: Web) -> None:
+def _run(size: int, errand: _Errand, store: Store, sources: Sources, progress: Progress, web: Web) -> None:
     pin = errand.pin
-    with store.work_folder() as work, progress.task(errand.filename, pin.size) as advance:
+    with store.work_folder() as work, progress.task(errand.filename, size or None) as advance:
         file = work / errand.filename
         try:
             found = web.save(errand.url, file, advance)

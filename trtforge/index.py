@@ -107,7 +107,7 @@ def _ask(question: Question, sources: Sources, folder: Path) -> CompletedProcess
     options = ["--constraints", "constraints.txt", "--build-constraints", "build.txt"]
     options += ["--python-version", question.python, "--python-platform", question.platform]
     # Said outright, so that a uv.toml of the user's cannot change what a lock holds.
-    options += ["--resolution", "highest", "--prerelease", "if-necessary-or-explicit"]
+    options += ["--resolution", "highest", "--prerelease", "if-necessary"]
     for need in question.needs:
         options += ["--only-binary", need.name] if need.wheel_only else []
     options += [] if question.dependencies else ["--no-deps"]
@@ -182,7 +182,9 @@ def _explain(stderr: str, question: Question, sources: Sources) -> NoReturn:
     """Raise what uv's failure means."""
     lines = account(stderr)
     text = " ".join(lines)
-    if match := re.search(r"(?:Failed to (?:fetch|download):?|An index URL) [`(]?([a-z]+://[^\s`)]+)", text):
+    if match := re.search(
+        r"(?:Failed to fetch: `?|for url \(|An index (?:URL )?\()([a-z]+://[^\s`)]+)", text
+    ):
         raise _unreachable(match[1], lines[-1], question, sources)
     if match := re.search(r"Failed to (?:download and )?build `([^`]+)`", text):
         advice = "name what its build needs in matrix.yaml, or put a wheel of it into the wheelhouse"
@@ -209,6 +211,7 @@ def _missing(question: Question, sources: Sources) -> tuple[Need, ...]:
 
 def _unreachable(url: str, reason: str, question: Question, sources: Sources) -> IndexUnreachable:
     """Say which index `url` belongs to: the one it lies under, or one on the same server."""
+    url = _bare(url)
     addresses = {name: _bare(address) for name, address in sorted(sources.indexes.items())}
     under = [name for name, address in addresses.items() if url.startswith(address)]
     beside = [name for name, address in addresses.items() if urlsplit(address)[:2] == urlsplit(url)[:2]]

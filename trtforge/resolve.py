@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,19 +57,20 @@ def resolve(
     found = offers(Question(tuple(requirements), python, platform, constraints=rules), sources)
     tags = image_tags(python, platform)
     needs = {need.name: need for need in requirements}
-    pins = []
-    with Web(sources, Patience()) as web:
-        for offer in found:
+    with Web(sources, Patience()) as web, ThreadPoolExecutor(8, "resolve") as pool:
+
+        def pin_of(offer: Offer) -> Pin:
             pin = held.get(offer.name)
-            if pin is None or pin.version != offer.version:
-                pin = _pin(offer, needs.get(offer.name) or Need(offer.name), tags, sources, web)
-            pins.append(pin)
-    return tuple(sorted(pins, key=lambda pin: pin.name))
+            if pin and pin.version == offer.version:
+                return pin
+            return _pin(offer, needs.get(offer.name) or Need(offer.name), tags, sources, web)
+
+        return tuple(sorted(pool.map(pin_of, found), key=lambda pin: pin.name))
 
 
 def _pin(offer: Offer, need: Need, tags: dict[Tag, int], sources: Sources, web: Web) -> Pin:
     if wheel := best_wheel(offer.wheels, tags):
-        sha256, size = wheel.sha256, wheel.size
+        sha256, size = wheel.sha256, wheel.size if wheel.size is not None else web.size(wheel.url)
         if sha256 is None:
             with tempfile.TemporaryDirectory(prefix="trtforge-") as folder:
                 file = _download(wheel, need.index, Path(folder), web)

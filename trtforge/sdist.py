@@ -45,6 +45,7 @@ def build_wheel(sdist: Path, build: Sequence[str], work: Path, sources: Sources)
     Raises:
         BuildError: it does not build, or the wheel is not pure Python.
     """
+    work = work.resolve()
     constraints, built = work / "build.txt", work / "built"
     constraints.write_text("\n".join(build) + "\n", encoding="utf-8")
     arguments: list[str | Path] = [
