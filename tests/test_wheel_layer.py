@@ -49,7 +49,7 @@ def pinned(path: Path) -> PinnedWheel:
     return PinnedWheel(path, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(wheels())
 def test_a_layer_unpacks_to_what_an_installer_writes(content: bytes) -> None:
     with TemporaryDirectory() as folder:

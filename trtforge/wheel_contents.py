@@ -113,9 +113,8 @@ class MemberStream(io.RawIOBase):
                 check.update(piece.plain)
             yield piece
         if expected and _base64(hashes[-1].digest()) != expected.value.rstrip("="):
-            raise CorruptWheel(
-                self.archive.name, self.member.name, f"its {expected.name} is not the one in RECORD"
-            )
+            reason = f"its {expected.name} is not the one in RECORD"
+            raise CorruptWheel(self.archive.name, self.member.name, reason)
         if self._record.size not in (None, self.member.size):
             raise CorruptWheel(self.archive.name, self.member.name, "its size is not the one in RECORD")
 
@@ -150,9 +149,7 @@ class WheelContents(WheelSource):
             raise UnsafeWheel(archive.name, ", ".join(found), "it has not exactly one .dist-info folder")
         distribution, _, version = found[0].removesuffix(".dist-info").rpartition("-")
         if canonicalize_name(distribution) != canonicalize_name(archive.name.split("-", 1)[0]):
-            raise UnsafeWheel(
-                archive.name, found[0], "its .dist-info folder is not of the distribution it is named"
-            )
+            raise UnsafeWheel(archive.name, found[0], "the file is named after another distribution")
         super().__init__(distribution, version)
         for name in archive.members:
             top, *rest = name.split("/")

@@ -89,17 +89,9 @@ def _end_of_archive(read: Read, size: int) -> tuple[int, int]:
     if locator >= _END64.size and read(locator, 4) == b"PK\6\7":
         end = locator - _END64.size
         _, locator_disk, there, disks = _LOCATOR64.unpack(read(locator, _LOCATOR64.size))
-        magic, _, _, _, disk, first, here64, count64, length64, offset64 = _END64.unpack(
-            read(end, _END64.size)
-        )
-        same = all(
-            small in (full, large)
-            for small, full, large in (
-                (count, _FULL16, count64),
-                (length, _FULL32, length64),
-                (offset, _FULL32, offset64),
-            )
-        )
+        end64 = _END64.unpack(read(end, _END64.size))
+        magic, _, _, _, disk, first, here64, count64, length64, offset64 = end64
+        same = count in (_FULL16, count64) and length in (_FULL32, length64) and offset in (_FULL32, offset64)
         if magic != b"PK\6\6" or there != end or locator_disk or disk or first or disks > 1 or not same:
             raise ZipFault(ARCHIVE, "its zip64 end contradicts its end")
         if here64 != count64:
@@ -135,18 +127,13 @@ def _start_of_data(read: Read, info: zipfile.ZipInfo, end: int) -> int:
     if method != info.compress_type or (flags ^ info.flag_bits) & _MEANINGFUL:
         raise ZipFault(name, "its own header gives another method than the directory")
     descriptor = read(start + info.compress_size, min(end - start - info.compress_size, 32))
+    facts = info.CRC, info.compress_size, info.file_size
     if flags & _HAS_DESCRIPTOR:
         if descriptor not in _descriptors(info):
-            raise ZipFault(
-                name, "its data descriptor contradicts the directory, or other bytes lie behind it"
-            )
+            raise ZipFault(name, "behind it lies no data descriptor that agrees with the directory")
     elif descriptor:
         raise ZipFault(name, "bytes that belong to no member lie behind it")
-    elif (crc, *_sizes(tail[name_length:], compressed, plain)) != (
-        info.CRC,
-        info.compress_size,
-        info.file_size,
-    ):
+    elif (crc, *_sizes(tail[name_length:], compressed, plain)) != facts:
         raise ZipFault(name, "its own header gives another CRC or size than the directory")
     return start
 
