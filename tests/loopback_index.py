@@ -175,7 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
                     return self._answer(code, b"", *headers)
                 case CutAfter(size):
                     self.close_connection = True
-                    return self._answer(200, file.read_bytes(), send=size)
+                    etag = f'"{sha256_of(file)}"'
+                    return self._answer(200, file.read_bytes(), ("ETag", etag), send=size)
                 case StallAfter(size, until):
                     self.close_connection = True
                     self._answer(200, file.read_bytes(), send=size)
@@ -183,12 +184,13 @@ class _Handler(BaseHTTPRequestHandler):
                     until.wait(60)
                     return None
         data = file.read_bytes()
-        if match := re.fullmatch(r"bytes=(\d+)-(\d*)", asked_range):
+        etag = f'"{sha256_of(file)}"'
+        unchanged = self.headers.get("If-Range", etag) == etag
+        if unchanged and (match := re.fullmatch(r"bytes=(\d+)-(\d*)", asked_range)):
             start, end = int(match[1]), min(int(match[2] or len(data)), len(data) - 1)
-            return self._answer(
-                206, data[start : end + 1], ("Content-Range", f"bytes {start}-{end}/{len(data)}")
-            )
-        return self._answer(200, data, ("Accept-Ranges", "bytes"))
+            span = f"bytes {start}-{end}/{len(data)}"
+            return self._answer(206, data[start : end + 1], ("Content-Range", span), ("ETag", etag))
+        return self._answer(200, data, ("Accept-Ranges", "bytes"), ("ETag", etag))
 
     def _answer(self, status: int, body: bytes, *headers: tuple[str, str], send: int | None = None) -> None:
         self.send_response(status)

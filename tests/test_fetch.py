@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import signal
 import threading
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 IMAGE = {"python": "3.11", "platform": "x86_64-manylinux_2_28"}
 HASTE = Patience(attempts=4, first_pause_s=0, longest_pause_s=0, silence_s=10)
-LARGE = {"big.bin": bytes(range(256)) * 40_000}  # deflates to some 50 kB, more than a socket's first read
+LARGE = {"big.bin": random.Random(0).randbytes(100_000)}  # more than one read of a socket
 
 
 @pytest.fixture
@@ -129,6 +130,26 @@ def test_a_server_that_cannot_resume_sends_all_again(index: LoopbackIndex, store
     assert place.read_bytes() == wheel.read_bytes()
     assert index.ranges == ["", "bytes=30000-", "bytes=20000-"]
     assert sum(done) == wheel.stat().st_size
+
+
+def test_parts_of_two_files_are_never_joined(index: LoopbackIndex, store: Store) -> None:
+    wheel = tiny_wheel(index.folder, "big", "1.0", files=LARGE)
+    pin, right = pin_of(wheel), wheel.read_bytes()
+    index.frozen_links["big"] = index.links("big")
+    wheel.write_bytes(bytes(len(right)))
+    index.faults[wheel.name] = [CutAfter(30_000)]
+
+    class Repair(Silent):
+        @contextmanager
+        def task(self, label: str, total: int | None = None) -> Iterator[Advance]:  # noqa: ARG002
+            def advance(_done: int) -> None:
+                wheel.write_bytes(right)
+
+            yield advance
+
+    (place,) = get([pin], store, progress=Repair()).values()
+    assert place.read_bytes() == right
+    assert index.ranges == ["", "bytes=30000-"]
 
 
 def test_trouble_that_stays_names_the_index(index: LoopbackIndex, store: Store) -> None:

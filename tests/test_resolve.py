@@ -239,11 +239,11 @@ def test_a_source_that_does_not_build_is_its_own_kind_of_failure(default: Loopba
 
 def test_whether_an_index_answers(default: LoopbackIndex) -> None:
     tiny_wheel(default.folder, "plain", "1.0")
-    assert index_answers(default.url + "plain/", 5, Sources()) is None
-    assert index_answers(default.url + "absent/", 5, Sources()) == "HTTP 404 Not Found"
-    assert "refused" in (index_answers(DEAD, 5, Sources()) or "")
+    assert index_answers(default.url + "plain/", 5) is None
+    assert index_answers(default.url + "absent/", 5) == "HTTP 404 Not Found"
+    assert "refused" in (index_answers(DEAD, 5) or "")
     default.password = "s3cret"
-    assert index_answers(default.url + "plain/", 5, Sources()) == "HTTP 401 Unauthorized"
+    assert index_answers(default.url + "plain/", 5) == "HTTP 401 Unauthorized"
     known = Sources(indexes={"nvidia": default.with_credentials()})
     assert index_answers(default.url + "plain/", 5, known) is None
 

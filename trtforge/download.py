@@ -21,12 +21,12 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from tenacity.nap import sleep_using_event
 
 from trtforge.credentials import IndexCredentials
+from trtforge.uv import Sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trtforge.progress import Advance
-    from trtforge.uv import Sources
 
 CHUNK = 1 << 20
 
@@ -219,17 +219,18 @@ def _path(url: str) -> Path:
     return Path(url2pathname(urlsplit(url).path))
 
 
-def index_answers(url: str, timeout_s: float, sources: Sources) -> str | None:
+def index_answers(url: str, timeout_s: float, sources: Sources | None = None) -> str | None:
     """Why the index (or, better, the page of a project in it) at `url` does not answer; None if it does.
 
-    Only the head of the answer is read: the page of a whole index may have megabytes.
+    Only the head of the answer is read: the page of a whole index may have megabytes. `sources` tells the
+    credentials of the extra indexes.
     """
     if url.startswith("file:"):
         return None if _path(url).exists() else "there is no such folder"
     try:
         with (
             httpx.Client(
-                auth=IndexCredentials(sources, os.environ),
+                auth=IndexCredentials(sources or Sources(), os.environ),
                 verify=ssl.create_default_context(),
                 follow_redirects=True,
                 timeout=timeout_s,
