@@ -45,9 +45,10 @@ class Status:
 
 @dataclass(frozen=True)
 class CutAfter:
-    """Promise the whole file, send this many bytes of it, and hang up."""
+    """Promise what was asked, send this many bytes of it, and hang up."""
 
     size: int
+    heed_range: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,10 @@ class LoopbackIndex:
     def projects_asked(self) -> set[str]:
         """The projects whose link list was asked for."""
         return {match[1] for path in self.asked if (match := re.fullmatch(r"/simple/([^/]+)/", path))}
+
+    def file_url(self, name: str) -> str:
+        """Where the file `name` is served."""
+        return self.url.replace("/simple/", f"/files/{name}")
 
     def with_credentials(self) -> str:
         """The address with user and password in it."""
@@ -166,31 +171,29 @@ class _Handler(BaseHTTPRequestHandler):
         if not file.is_file():
             return self._answer(404, b"")
         asked_range = self.headers.get("Range") or ""
+        fault: Fault | None = None
         if self.command == "GET":
             self.index.ranges.append(asked_range)
             self.index.authorised.append("Authorization" in self.headers)
             queue = self.index.faults[file.name]
-            match queue.pop(0) if queue else None:
-                case Status(code, headers):
-                    return self._answer(code, b"", *headers)
-                case CutAfter(size):
-                    self.close_connection = True
-                    etag = f'"{sha256_of(file)}"'
-                    return self._answer(200, file.read_bytes(), ("ETag", etag), send=size)
-                case StallAfter(size, until):
-                    self.close_connection = True
-                    self._answer(200, file.read_bytes(), send=size)
-                    self.wfile.flush()
-                    until.wait(60)
-                    return None
+            fault = queue.pop(0) if queue else None
+        if isinstance(fault, Status):
+            return self._answer(fault.code, b"", *fault.headers)
+
         data = file.read_bytes()
         etag = f'"{sha256_of(file)}"'
-        unchanged = self.headers.get("If-Range", etag) == etag
-        if unchanged and (match := re.fullmatch(r"bytes=(\d+)-(\d*)", asked_range)):
+        status, headers = 200, [("Accept-Ranges", "bytes"), ("ETag", etag)]
+        heeded = self.headers.get("If-Range", etag) == etag and getattr(fault, "heed_range", True)
+        if heeded and (match := re.fullmatch(r"bytes=(\d+)-(\d*)", asked_range)):
             start, end = int(match[1]), min(int(match[2] or len(data)), len(data) - 1)
-            span = f"bytes {start}-{end}/{len(data)}"
-            return self._answer(206, data[start : end + 1], ("Content-Range", span), ("ETag", etag))
-        return self._answer(200, data, ("Accept-Ranges", "bytes"), ("ETag", etag))
+            status, headers = 206, [*headers, ("Content-Range", f"bytes {start}-{end}/{len(data)}")]
+            data = data[start : end + 1]
+        self.close_connection = fault is not None
+        self._answer(status, data, *headers, send=fault.size if fault else None)
+        if isinstance(fault, StallAfter):
+            self.wfile.flush()
+            fault.until.wait(60)
+        return None
 
     def _answer(self, status: int, body: bytes, *headers: tuple[str, str], send: int | None = None) -> None:
         self.send_response(status)

@@ -7,13 +7,11 @@ import shutil
 import signal
 import threading
 from contextlib import contextmanager
-from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.loopback_index import (
-    CutAfter,
     LoopbackIndex,
     StallAfter,
     Status,
@@ -23,7 +21,7 @@ from tests.loopback_index import (
     tiny_wheel,
 )
 from tests.test_sdist import careless_backend, careless_sdist
-from trtforge.download import Patience, Web, seconds_of
+from trtforge.download import Patience
 from trtforge.errors import EnvironmentLack, HashMismatch, IndexUnreachable, LockError
 from trtforge.fetch import fetch
 from trtforge.pins import Pin
@@ -95,63 +93,6 @@ def test_a_routed_pin_is_asked_of_its_index_alone(index: LoopbackIndex, store: S
     assert index.asked == []
 
 
-@pytest.mark.parametrize(
-    "faults",
-    [
-        [Status(503), Status(500)],
-        [Status(429, (("Retry-After", "0"),)), Status(408)],
-        [CutAfter(0), CutAfter(1)],
-    ],
-    ids=["server errors", "too many requests", "hung up"],
-)
-def test_trouble_that_passes_is_waited_out(index: LoopbackIndex, store: Store, faults: list[Any]) -> None:
-    wheel = tiny_wheel(index.folder, "big", "1.0", files=LARGE)
-    index.faults[wheel.name] = faults
-    (place,) = get([pin_of(wheel)], store).values()
-    assert place.read_bytes() == wheel.read_bytes()
-    assert len(index.ranges) == 3
-
-
-def test_a_broken_download_goes_on_where_it_broke(index: LoopbackIndex, store: Store) -> None:
-    wheel = tiny_wheel(index.folder, "big", "1.0", files=LARGE)
-    index.faults[wheel.name] = [CutAfter(30_000)]
-    done: list[int] = []
-    (place,) = get([pin_of(wheel)], store, progress=Recorded(done)).values()
-    assert place.read_bytes() == wheel.read_bytes()
-    assert index.ranges == ["", "bytes=30000-"]
-    assert sum(done) == wheel.stat().st_size
-
-
-def test_a_server_that_cannot_resume_sends_all_again(index: LoopbackIndex, store: Store) -> None:
-    wheel = tiny_wheel(index.folder, "big", "1.0", files=LARGE)
-    index.faults[wheel.name] = [CutAfter(30_000), CutAfter(20_000)]  # the second ignores the range
-    done: list[int] = []
-    (place,) = get([pin_of(wheel)], store, progress=Recorded(done)).values()
-    assert place.read_bytes() == wheel.read_bytes()
-    assert index.ranges == ["", "bytes=30000-", "bytes=20000-"]
-    assert sum(done) == wheel.stat().st_size
-
-
-def test_parts_of_two_files_are_never_joined(index: LoopbackIndex, store: Store) -> None:
-    wheel = tiny_wheel(index.folder, "big", "1.0", files=LARGE)
-    pin, right = pin_of(wheel), wheel.read_bytes()
-    index.frozen_links["big"] = index.links("big")
-    wheel.write_bytes(bytes(len(right)))
-    index.faults[wheel.name] = [CutAfter(30_000)]
-
-    class Repair(Silent):
-        @contextmanager
-        def task(self, label: str, total: int | None = None) -> Iterator[Advance]:  # noqa: ARG002
-            def advance(_done: int) -> None:
-                wheel.write_bytes(right)
-
-            yield advance
-
-    (place,) = get([pin], store, progress=Repair()).values()
-    assert place.read_bytes() == right
-    assert index.ranges == ["", "bytes=30000-"]
-
-
 def test_trouble_that_stays_names_the_index(index: LoopbackIndex, store: Store) -> None:
     wheel = tiny_wheel(index.folder, "one", "1.0")
     index.faults[wheel.name] = [Status(503)] * 9
@@ -161,28 +102,6 @@ def test_trouble_that_stays_names_the_index(index: LoopbackIndex, store: Store) 
     assert failure.value.reason == "HTTP 503 Service Unavailable"
     assert len(index.ranges) == HASTE.attempts
     assert whole_files(store) == set()
-
-
-def test_a_refusal_is_not_asked_again(index: LoopbackIndex, store: Store) -> None:
-    wheel = tiny_wheel(index.folder, "one", "1.0")
-    index.faults[wheel.name] = [Status(403)] * 9
-    with pytest.raises(IndexUnreachable, match="does not answer"):
-        get([pin_of(wheel)], store)
-    assert len(index.ranges) == 1
-
-
-@pytest.mark.parametrize(
-    ("attempt", "asked_s", "pause_s"),
-    [(1, 0, 1), (2, 0, 2), (4, 0, 8), (1, 30, 30), (9, 0, 120), (1, 900, 120)],
-)
-def test_pauses_grow_and_heed_the_server(attempt: int, asked_s: float, pause_s: float) -> None:
-    assert Patience().pause_s(attempt, asked_s) == pause_s
-
-
-def test_retry_after_may_be_a_date() -> None:
-    assert seconds_of(formatdate(1000.0, usegmt=True), now=990.0) == 10
-    assert seconds_of("7", now=0) == 7
-    assert seconds_of("soon", now=0) == seconds_of("", now=0) == 0
 
 
 def test_a_file_that_changed_under_its_link_is_refused(index: LoopbackIndex, store: Store) -> None:
@@ -280,31 +199,6 @@ def test_ctrl_c_stops_at_once_and_keeps_what_is_whole(index: LoopbackIndex, stor
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("fetch")]
     silence_ends.set()
     assert whole_files(store) == {large.name}
-
-
-def test_a_password_goes_to_no_other_server(index: LoopbackIndex, tmp_path: Path) -> None:
-    wheel = tiny_wheel(index.folder, "one", "1.0")
-    with loopback_index(tmp_path / "nvidia", password="s3cret") as nvidia:
-        address = index.url.replace("/simple/", f"/files/{wheel.name}")
-        nvidia.faults["moved.whl"] = [Status(302, (("Location", address),))]
-        (nvidia.folder / "moved.whl").write_bytes(b"")
-        sources = Sources(indexes={"nvidia": nvidia.with_credentials()})
-        with Web(sources, HASTE) as web:
-            moved = nvidia.url.replace("/simple/", "/files/moved.whl")
-            assert web.save(moved, tmp_path / "got", lambda _: None) == sha256_of(wheel)
-    assert nvidia.authorised == [True]
-    assert index.authorised == [False]
-
-
-class Recorded(Silent):
-    """Keeps the steps of every task."""
-
-    def __init__(self, done: list[int]) -> None:
-        self.done = done
-
-    @contextmanager
-    def task(self, label: str, total: int | None = None) -> Iterator[Advance]:  # noqa: ARG002
-        yield self.done.append
 
 
 class InterruptAt(Silent):

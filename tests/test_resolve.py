@@ -127,6 +127,15 @@ def test_a_constraint_holds_and_keeps_its_pin(default: LoopbackIndex) -> None:
     assert found == {"app": found["app"], "numpy": held}
 
 
+def test_a_constraint_from_another_python_gives_the_version_not_the_file(default: LoopbackIndex) -> None:
+    for tag in ("cp311-cp311-manylinux_2_28_x86_64", "cp312-cp312-manylinux_2_28_x86_64"):
+        tiny_wheel(default.folder, "numpy", "1.0", tag=tag)
+    tiny_wheel(default.folder, "numpy", "2.0")
+    held = pins(["numpy==1.0"], python="3.11")["numpy"]
+    found = pins(["numpy"], python="3.12", constraints=[held])["numpy"]
+    assert found.filename == "numpy-1.0-cp312-cp312-manylinux_2_28_x86_64.whl"
+
+
 def test_a_package_with_source_only_is_built_and_pinned_by_what_was_built(
     default: LoopbackIndex,
 ) -> None:

@@ -167,7 +167,7 @@ def test_json_carries_the_verdict_and_reads_back() -> None:
 
 
 def test_junit_has_an_element_for_each_end() -> None:
-    suite = ElementTree.fromstring(as_junit(REPORT))
+    (suite,) = ElementTree.fromstring(as_junit([REPORT]))
     assert {key: suite.get(key) for key in ("tests", "failures", "skipped")} == {
         "tests": "3",
         "failures": "1",
@@ -182,4 +182,4 @@ def test_junit_has_an_element_for_each_end() -> None:
 @given(st.text(st.characters()))
 def test_junit_is_xml_whatever_a_check_says(text: str) -> None:
     bad = CheckResult(name="x", status="failed", reason=text, seconds=0, detail={"output": [text]})
-    ElementTree.fromstring(as_junit(SmokeReport(image="x", results=(bad,))))
+    ElementTree.fromstring(as_junit([SmokeReport(image="x", results=(bad,))]))

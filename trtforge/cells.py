@@ -114,8 +114,12 @@ class Cells:
         same_major = [build.name for build in builds if _major(build.cuda) == _major(cuda)]
         return name or (same_major[0] if same_major else builds[0].name)
 
-    def _read(self, axis: str, value: str) -> tuple[str, ...]:
-        """What `value` stands for on `axis`: itself, or for a flavour (`rtx`) each of its versions."""
+    def meaning(self, axis: str, value: str) -> tuple[str, ...]:
+        """What `value` stands for on `axis`: itself, or for a flavour (`rtx`) each of its versions.
+
+        Raises:
+            RequestError: the axis has no such value; with those that it has.
+        """
         known = self._preferences[axis]
         shorts = {flavour.short: name for name, flavour in self.matrix.flavours.items()}
         if axis == "tensorrt" and value == "auto":
@@ -156,7 +160,7 @@ class Cells:
 
     def _best(self, asked: Mapping[str, str], available: Available) -> Choice:
         """The preferred valid cell that has the `asked` values."""
-        request = {axis: self._read(axis, value) for axis, value in asked.items()}
+        request = {axis: self.meaning(axis, value) for axis, value in asked.items()}
         valid = [cell for cell in self._candidates(request) if not self.verdict(cell).broken]
         if not valid:
             raise self._refusal(asked, request)

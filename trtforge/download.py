@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import httpx
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+from tenacity import RetryCallState, Retrying, retry_if_exception
 from tenacity.nap import sleep_using_event
 
 from trtforge.credentials import IndexCredentials
@@ -39,7 +39,7 @@ class Stopped(Exception):
 class Patience:
     """How long to go on with a server in trouble.
 
-    attempts: for one file, the first included.
+    attempts: in a row that bring nothing new of a file; one that gets further starts the count anew.
     first_pause_s: seconds before the second attempt; each pause is twice the one before.
     longest_pause_s: no pause is longer, even if the server asks for more (Retry-After).
     silence_s: a connection that is silent for so long counts as broken.
@@ -50,9 +50,9 @@ class Patience:
     longest_pause_s: float = 120.0
     silence_s: float = 30.0
 
-    def pause_s(self, attempt: int, asked_s: float = 0.0) -> float:
-        """Seconds to wait after the failed `attempt` (from 1), when the server asked for `asked_s`."""
-        return min(max(self.first_pause_s * 2.0 ** (attempt - 1), asked_s), self.longest_pause_s)
+    def pause_s(self, failures: int, asked_s: float = 0.0) -> float:
+        """Seconds to wait after so many failures in a row, when the server asked for `asked_s`."""
+        return min(max(self.first_pause_s * 2.0 ** (failures - 1), asked_s), self.longest_pause_s)
 
 
 class Web:
@@ -113,8 +113,8 @@ class Web:
                 return part.hash.hexdigest()
             part = _Part(out, advance)
             for attempt in Retrying(
-                stop=stop_after_attempt(self._patience.attempts),
-                wait=self._pause,
+                stop=lambda _state: part.failures >= self._patience.attempts,
+                wait=lambda state: self._pause_s(state, part.failures),
                 retry=retry_if_exception(_may_pass),
                 sleep=sleep_using_event(self._stop),
                 reraise=True,
@@ -144,8 +144,9 @@ class Web:
                 for chunk in answer.iter_raw():  # as it comes: a size given here would hold bytes back
                     self._go_on()
                     part.add(chunk)
-        except httpx.TransportError:
+        except httpx.HTTPError:
             self._go_on()
+            part.failures += 1
             raise
 
     def _go_on(self) -> None:
@@ -161,12 +162,11 @@ class Web:
         finally:
             self._live.discard(connection)
 
-    def _pause(self, state: RetryCallState) -> float:
+    def _pause_s(self, state: RetryCallState, failures: int) -> float:
         error = state.outcome.exception() if state.outcome else None
-        asked = (
-            error.response.headers.get("Retry-After", "") if isinstance(error, httpx.HTTPStatusError) else ""
-        )
-        return self._patience.pause_s(state.attempt_number, seconds_of(asked, time.time()))
+        answer = error.response if isinstance(error, httpx.HTTPStatusError) else None
+        asked = answer.headers.get("Retry-After", "") if answer is not None else ""
+        return self._patience.pause_s(failures, seconds_of(asked, time.time()))
 
 
 def seconds_of(retry_after: str, now: float) -> float:
@@ -181,11 +181,13 @@ def seconds_of(retry_after: str, now: float) -> float:
 
 @dataclass
 class _Part:
-    """The beginning of a file, and the hash of it."""
+    """The beginning of a file, the hash of it, and how often in a row getting more of it has failed."""
 
     out: BinaryIO
     advance: Advance
     size: int = 0
+    largest: int = 0
+    failures: int = 0
     validator: str = ""
     hash: hashlib._Hash = field(default_factory=hashlib.sha256)
 
@@ -193,6 +195,8 @@ class _Part:
         self.out.write(chunk)
         self.hash.update(chunk)
         self.size += len(chunk)
+        if self.size > self.largest:
+            self.largest, self.failures = self.size, 0
         self.advance(len(chunk))
 
     def restart(self) -> None:

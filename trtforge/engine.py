@@ -54,6 +54,15 @@ class RunResult:
     stderr: str
 
 
+@dataclass(frozen=True)
+class ImageFacts:
+    """An image in an Engine: its ID, how many layers it has, bytes of its files."""
+
+    id: str
+    layers: int
+    size: int
+
+
 class Engine:
     """A Docker Engine that answers; get one with `connect`."""
 
@@ -231,6 +240,12 @@ class Engine:
             "StopSignal",
         )
         return {name: config[name] for name in fields if config.get(name)}
+
+    def facts(self, ref: str) -> ImageFacts:
+        """What the Engine knows of the image `ref`."""
+        with self.errors(f"look at {ref}"):
+            found = self.api.inspect_image(ref)
+        return ImageFacts(found["Id"], len(found["RootFS"].get("Layers") or []), found["Size"])
 
     def images_with_label(self, label: str) -> list[str]:
         """IDs of the images that carry `label` ("name" or "name=value"), sorted."""

@@ -139,3 +139,12 @@ class ResolutionError(RequestError):
         }[kind]
         super().__init__(problem, ("asked", ", ".join(packages)), ("uv says", explanation), ("next", advice))
         self.kind, self.packages, self.explanation = kind, packages, explanation
+
+
+class Interrupted(ForgeError):
+    """A person pressed Ctrl-C."""
+
+    exit_code = 130  # what shells report for SIGINT: 128 + 2
+
+    def __init__(self) -> None:
+        super().__init__("interrupted", ("next", "the store is whole; the same command goes on from here"))

@@ -5,7 +5,7 @@ The schema refuses unknown keys and unquoted versions, and names file and line o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -92,7 +92,7 @@ class Flavour(_Model):
 class Os(_Model):
     """An operating system whose packages make the first layer."""
 
-    distribution: Name
+    distribution: Literal["debian", "ubuntu"]
     codename: Name
     python: VersionText
     glibc: VersionText

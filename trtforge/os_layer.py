@@ -75,7 +75,7 @@ def os_layer(
         EnvironmentLack: mmdebstrap is missing.
     """
     options = options or OsOptions()
-    key = _layer_key(packages, suite, options)
+    key = layer_key(packages, suite, options)
     with store.lock(f"os-{key}"):
         layer = store.layer(key) or _make(key, packages, debs, suite, store, progress, options)
     folder = rootfs(store, layer)
@@ -132,14 +132,15 @@ def clean_tar(source: IO[bytes], out: IO[bytes]) -> None:
             after.addfile(member, contents)
 
 
-def _layer_key(packages: Sequence[OsPackage], suite: OsSuite, options: OsOptions) -> str:
+def layer_key(packages: Sequence[OsPackage], suite: OsSuite, options: OsOptions | None = None) -> str:
+    """What an OS layer is a function of, as the store's key."""
     facts = {
         "kind": "os",
         "format": _FORMAT,
         "epoch": EPOCH,
         "packages": sorted(package.sha256 for package in packages),
         "suite": [suite.distribution, suite.codename, suite.architecture, *suite.components],
-        "options": asdict(options),
+        "options": asdict(options or OsOptions()),
     }
     return hashlib.sha256(canonical_json(facts)).hexdigest()
 

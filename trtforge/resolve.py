@@ -42,7 +42,8 @@ def resolve(
 
     Args:
         requirements: what is asked for, and where.
-        constraints: pins that hold if something asks for their packages; they are returned as they are.
+        constraints: pins that hold if something asks for their packages; they are returned as they are
+            where they fit the image and the route.
         python: the image's Python, "3.11".
         platform: the image's, as uv spells it: "x86_64-manylinux_2_28".
         sources: where packages come from.
@@ -52,7 +53,7 @@ def resolve(
         ResolutionError: a package or version is not offered, or the requirements contradict each other.
         BuildError: a source distribution does not build, or not to a pure-Python wheel.
     """
-    held = {pin.name: pin for pin in constraints}
+    held = {pin.name: pin for pin in reversed(constraints)}  # the first of a name counts
     rules = tuple(f"{pin.name}=={pin.version}" for pin in constraints)
     found = offers(Question(tuple(requirements), python, platform, constraints=rules), sources)
     tags = image_tags(python, platform)
@@ -60,10 +61,16 @@ def resolve(
     with Web(sources, Patience()) as web, ThreadPoolExecutor(8, "resolve") as pool:
 
         def pin_of(offer: Offer) -> Pin:
+            need = needs.get(offer.name)
             pin = held.get(offer.name)
-            if pin and pin.version == offer.version:
+            if (
+                pin
+                and pin.version == offer.version
+                and (need is None or need.index == pin.index)
+                and rank(pin.filename, tags) is not None
+            ):
                 return pin
-            return _pin(offer, needs.get(offer.name) or Need(offer.name), tags, sources, web)
+            return _pin(offer, need or Need(offer.name), tags, sources, web)
 
         return tuple(sorted(pool.map(pin_of, found), key=lambda pin: pin.name))
 

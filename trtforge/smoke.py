@@ -20,6 +20,8 @@ from trtforge.engine import RunResult
 from trtforge.errors import BuildError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from trtforge.engine import Engine
 
 FOLDER = "/opt/smoke"
@@ -173,8 +175,14 @@ def as_json(report: SmokeReport) -> str:
     return json.dumps({**report.model_dump(), "ok": report.ok}, indent=2)
 
 
-def as_junit(report: SmokeReport) -> str:
-    """The report as JUnit XML, as CI systems read it (one suite, one case a check)."""
+def as_junit(reports: Iterable[SmokeReport]) -> str:
+    """The reports as JUnit XML, as CI systems read it: one suite an image, one case a check."""
+    suites = ElementTree.Element("testsuites")
+    suites.extend(map(_suite, reports))
+    return str(ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True), "utf-8")
+
+
+def _suite(report: SmokeReport) -> ElementTree.Element:
     suite = ElementTree.Element(
         "testsuite",
         name=report.image,
@@ -191,7 +199,7 @@ def as_junit(report: SmokeReport) -> str:
             kind = "failure" if result.status == "failed" else "skipped"
             verdict = ElementTree.SubElement(case, kind, message=_xml_safe(result.reason))
             verdict.text = _xml_safe("\n".join(map(str, result.detail.get("output", []))))
-    return str(ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True), "utf-8")
+    return suite
 
 
 def _xml_safe(text: str) -> str:

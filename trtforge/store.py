@@ -96,9 +96,14 @@ class Store:
         """The layer made from `key`, if its blob is still there and has its size."""
         try:
             layer = Layer(**json.loads((self.root / "layers" / f"{key}.json").read_text(encoding="utf-8")))
-            return layer if self.blob(layer.digest).stat().st_size == layer.size else None
         except FileNotFoundError:
             return None
+        return layer if self.holds(layer) else None
+
+    def holds(self, layer: Layer) -> bool:
+        """Whether the blob of `layer` is there and has its size."""
+        blob = self.blob(layer.digest)
+        return blob.exists() and blob.stat().st_size == layer.size
 
     def keep_layer(self, key: str, blob: Path, layer: Layer) -> None:
         """Publish `blob` and remember that `key` makes `layer`."""

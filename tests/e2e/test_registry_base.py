@@ -1,0 +1,159 @@
+"""Base images from a real registry (docker-registry), put there by another tool (skopeo)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tests.loopback_registry import layer_blob
+from trtforge.errors import HashMismatch, RequestError
+from trtforge.oci import CONFIG, INDEX, LAYER_GZIP, MANIFEST, Digest, canonical_json, digest_of
+from trtforge.progress import Silent
+from trtforge.registry import pull_image, resolve_digest
+from trtforge.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(
+        not (shutil.which("docker-registry") and shutil.which("skopeo")),
+        reason="docker-registry and skopeo are not here",
+    ),
+]
+
+LAYERS = {name: layer_blob(**{f"etc/{name}": name * 1000}) for name in ("amd64", "arm64")}
+
+
+@dataclass(frozen=True)
+class Running:
+    """A registry with base:1, an index of two images. index, images: their digests."""
+
+    host: str
+    data: Path
+    index: Digest
+    images: dict[str, Digest]
+
+    def blob(self, digest: Digest) -> Path:
+        """Where the registry keeps a blob."""
+        hexadecimal = digest.removeprefix("sha256:")
+        return self.data / "docker/registry/v2/blobs/sha256" / hexadecimal[:2] / hexadecimal / "data"
+
+
+def write_layout(folder: Path) -> tuple[Digest, dict[str, Digest]]:
+    """An OCI image layout with an index of two images, tagged "1"."""
+    blobs = folder / "blobs/sha256"
+    blobs.mkdir(parents=True)
+
+    def keep(data: bytes, media_type: str) -> dict[str, object]:
+        digest = digest_of(data)
+        (blobs / digest.removeprefix("sha256:")).write_bytes(data)
+        return {"mediaType": media_type, "digest": digest, "size": len(data)}
+
+    entries, images = [], {}
+    for architecture, (blob, diff_id) in LAYERS.items():
+        config = {"os": "linux", "architecture": architecture}
+        config |= {"rootfs": {"type": "layers", "diff_ids": [diff_id]}}
+        described = keep(canonical_json(config), CONFIG)
+        manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described}
+        raw = canonical_json(manifest | {"layers": [keep(blob, LAYER_GZIP)]})
+        images[architecture] = digest_of(raw)
+        platform = {"os": "linux", "architecture": architecture}
+        entries.append(keep(raw, MANIFEST) | {"platform": platform})
+    index = canonical_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries})
+    tagged = keep(index, INDEX) | {"annotations": {"org.opencontainers.image.ref.name": "1"}}
+    (folder / "index.json").write_bytes(canonical_json({"schemaVersion": 2, "manifests": [tagged]}))
+    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    return digest_of(index), images
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Running]:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    settings = {
+        "version": "0.1",
+        "log": {"level": "error"},
+        "storage": {"filesystem": {"rootdirectory": str(tmp_path / "data")}},
+        "http": {"addr": f"127.0.0.1:{port}"},
+    }
+    (tmp_path / "config.yml").write_text(json.dumps(settings))
+    index, images = write_layout(tmp_path / "layout")
+    host = f"127.0.0.1:{port}"
+    with (tmp_path / "log").open("wb") as log:
+        command = ["docker-registry", "serve", str(tmp_path / "config.yml")]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        wait_for(f"http://{host}/v2/", process)
+        copy = ["skopeo", "copy", "--all", "--dest-tls-verify=false", "--quiet", "--insecure-policy"]
+        target = f"docker://{host}/team/base:1"
+        subprocess.run([*copy, f"oci:{tmp_path}/layout:1", target], check=True, timeout=60)
+        yield Running(host, tmp_path / "data", index, images)
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(200):
+        assert process.poll() is None, "docker-registry ended"
+        try:
+            httpx.get(url)
+        except httpx.TransportError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail("docker-registry does not answer")
+
+
+@pytest.mark.parametrize("architecture", ["amd64", "arm64"])
+def test_a_tag_and_a_digest_give_the_image_of_the_platform(
+    registry: Running, tmp_path: Path, architecture: str
+) -> None:
+    name = f"{registry.host}/team/base"
+    assert resolve_digest(f"{name}:1") == registry.index
+    store = Store(tmp_path / "store")
+    by_tag = pull_image(f"{name}:1", f"linux/{architecture}", store, Silent())
+    by_digest = pull_image(f"{name}@{registry.index}", f"linux/{architecture}", store, Silent())
+    assert by_tag == by_digest
+    assert by_tag.digest == registry.images[architecture]
+    blob, diff_id = LAYERS[architecture]
+    assert [(layer.digest, layer.diff_id) for layer in by_tag.layers] == [(digest_of(blob), diff_id)]
+    assert store.blob(by_tag.layers[0].digest).read_bytes() == blob
+
+
+def test_a_manifest_can_be_named_directly(registry: Running, tmp_path: Path) -> None:
+    reference = f"{registry.host}/team/base@{registry.images['amd64']}"
+    assert resolve_digest(reference) == registry.images["amd64"]
+    image = pull_image(reference, "linux/amd64", Store(tmp_path / "store"), Silent())
+    assert image.config["architecture"] == "amd64"
+
+
+def test_a_blob_that_rotted_in_the_registry_is_refused(registry: Running, tmp_path: Path) -> None:
+    digest = digest_of(LAYERS["amd64"][0])
+    blob = registry.blob(digest)
+    data = bytearray(blob.read_bytes())
+    data[20] ^= 1
+    blob.write_bytes(data)
+    store = Store(tmp_path / "store")
+    with pytest.raises(HashMismatch) as refused:
+        pull_image(f"{registry.host}/team/base:1", "linux/amd64", store, Silent())
+    assert refused.value.expected == digest.removeprefix("sha256:")
+    assert not store.blob(digest).exists()
+
+
+def test_an_absent_tag_and_repository_are_wrong_requests(registry: Running) -> None:
+    for name in ("team/base:2", "team/absent:1"):
+        with pytest.raises(RequestError, match="there is no"):
+            resolve_digest(f"{registry.host}/{name}")

@@ -1,0 +1,82 @@
+"""The command line: verbs, and errors as text with an exit code."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from trtforge import __version__
+from trtforge.commands.build import build
+from trtforge.commands.cells import cells
+from trtforge.commands.doctor import doctor
+from trtforge.commands.engine import engine
+from trtforge.commands.gc import gc
+from trtforge.commands.layer import layer
+from trtforge.commands.lock import lock
+from trtforge.commands.plan import plan
+from trtforge.commands.render import render
+from trtforge.commands.schema import schema
+from trtforge.commands.smoke import smoke
+from trtforge.errors import ForgeError, Interrupted
+from trtforge.terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+VERBS = (build, plan, cells, lock, render, smoke, layer, engine, doctor, gc, schema)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `arguments` (default: the command line's) and exit with design.md's codes."""
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    terminal = Terminal(json="--json" in typed)
+    try:
+        _app()(_with_verb(typed), prog_name="python build.py")
+    except ForgeError as error:
+        terminal.error(error)
+        sys.exit(error.exit_code)
+
+
+def _with_verb(typed: list[str]) -> list[str]:
+    """`python build.py --cuda 12.1` is `python build.py build --cuda 12.1`."""
+    if typed and (not typed[0].startswith("-") or typed[0] in ("--help", "--version")):
+        return typed
+    return ["build", *typed]
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer(
+        help="Tested, locked, small Docker images with TensorRT on a PyTorch-CUDA base, from a matrix.",
+        epilog="Without a verb: build. Exit codes: 0 done, 1 a build or a test failed, 2 wrong request, "
+        "3 this machine lacks something.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+    )
+
+    @app.callback(invoke_without_command=True)
+    def _root(version: bool = typer.Option(False, "--version", help="Print the version and end.")) -> None:
+        if version:
+            typer.echo(f"trtforge {__version__}")
+            raise typer.Exit
+
+    for verb in VERBS:
+        app.command()(_interruptible(verb))
+    return app
+
+
+def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
+    """`verb`, with Ctrl-C told as our errors are, which click would call "Aborted" and exit with 1."""
+
+    @functools.wraps(verb)
+    def wrapped(**options: Any) -> None:
+        try:
+            verb(**options)
+        except KeyboardInterrupt as error:
+            raise Interrupted from error
+
+    return wrapped

@@ -1,0 +1,71 @@
+"""cells: every combination of the matrix, valid or rejected, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from trtforge.commands.selection import Session, with_session
+from trtforge.errors import CompatibilityError
+from trtforge.rules import explanation
+from trtforge.terminal import plain_table
+
+if TYPE_CHECKING:
+    from trtforge.cells import Cells, Verdict
+
+
+@with_session
+def cells(session: Session) -> None:
+    """List the combinations of the matrix: a summary, or with selectors or --json each of them."""
+    project = session.project
+    asked = {axis: {name for value in values for name in project.cells.meaning(axis, value)}
+             for axis, values in session.request.items()}  # fmt: skip
+    verdicts = [
+        verdict
+        for verdict in project.cells.every()
+        if all(getattr(verdict.cell, axis) in values for axis, values in asked.items())
+    ]
+    session.terminal.answer([_answer(project.cells, verdict) for verdict in verdicts])
+    valid = [verdict for verdict in verdicts if not verdict.broken]
+    if asked:
+        for verdict in valid:
+            session.terminal.say(project.cells.tag(verdict.cell))
+    else:
+        _show_grid(session)
+    rejected = Counter(rule.id for verdict in verdicts for rule in verdict.broken[:1])
+    session.terminal.say("", f"{len(valid)} valid, {len(verdicts) - len(valid)} rejected:")
+    table = plain_table("", "", "")
+    because = {rule.id: rule.because for rule in project.matrix.rules}
+    for rule, count in rejected.most_common():
+        table.add_row(f"  {count}", rule, because[rule])
+    session.terminal.say(table)
+
+
+def _show_grid(session: Session) -> None:
+    """CUDA by architecture: the TensorRT flavours that are valid, or the rule that forbids all."""
+    cells, axes = session.project.cells, session.project.matrix.axes
+    table = plain_table("cuda", *axes.arch)
+    for cuda in axes.cuda:
+        row = []
+        for arch in axes.arch:
+            shorts = [flavour.short for flavour in session.project.matrix.flavours.values()]
+            row.append(" ".join(short for short in shorts if _possible(cells, cuda, arch, short)) or "-")
+        table.add_row(cuda, *row)
+    session.terminal.say(table)
+
+
+def _possible(cells: Cells, cuda: str, arch: str, flavour: str) -> bool:
+    try:
+        return bool(cells.choose({"cuda": (cuda,), "arch": (arch,), "tensorrt": (flavour,)}))
+    except CompatibilityError:
+        return False
+
+
+def _answer(cells: Cells, verdict: Verdict) -> dict[str, object]:
+    facts = cells.facts(verdict.cell)
+    return {
+        "cell": cells.tag(verdict.cell),
+        "axes": verdict.cell.axes(),
+        "valid": not verdict.broken,
+        "rules": [{"rule": rule.id, "because": explanation(rule, facts)} for rule in verdict.broken],
+    }

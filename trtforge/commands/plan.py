@@ -1,0 +1,142 @@
+"""plan: what a build of the selected cells would do, image by image, and why."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from trtforge.cells import Choice, Verdict
+from trtforge.commands.selection import Session, with_session
+from trtforge.lock import Lock
+from trtforge.plan import ImagePlan, plan_image
+from trtforge.record import find_record
+from trtforge.rules import explanation
+from trtforge.terminal import megabytes, plain_table
+
+
+@with_session
+def plan(
+    session: Session,
+    *,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why each version was chosen.")] = False,
+) -> None:
+    """Show what a build would do: build, reuse, skip or reject, each with its reason. Changes nothing."""
+    if session.all_cells:
+        lock = session.project.read_lock()
+        plans = [_verdict_plan(session, verdict, lock) for verdict in session.project.cells.every()]
+    else:
+        plans = [describe_plan(session, choice) for choice in session.choose()]
+    show_plan(session, plans, explain=explain)
+
+
+def describe_plan(session: Session, choice: Choice) -> dict[str, Any]:
+    """What a build would do for a chosen cell."""
+    lock = session.project.read_lock()
+    told = _verdict_plan(session, session.project.cells.verdict(choice.cell), lock)
+    return told | {"explanation": _explanation(session, choice, lock)}
+
+
+def show_plan(session: Session, plans: list[dict[str, Any]], *, explain: bool = False) -> None:
+    """Show the plans; many of them only as a line each."""
+    session.terminal.answer(plans)
+    for one in plans:
+        session.terminal.say(f"{one['cell']:<52} {one['state']:<7} {one['reason']}".rstrip())
+        if len(plans) > 8:
+            continue
+        if explain:
+            table = plain_table("", "", "")
+            for line in one.get("explanation", []):
+                table.add_row(f"  {line['what']}", line["value"], line["why"])
+            session.terminal.say(table, "")
+        for image in one["images"]:
+            size = f", {megabytes(image['size'])}" if image["size"] else ""
+            smoke = f"; smoke: {image['smoke']}" if image.get("smoke") else ""
+            session.terminal.say(
+                f"  {image['image']:<14} {image['action']:<7} {image['reason']}{size}{smoke}"
+            )
+
+
+def _verdict_plan(session: Session, verdict: Verdict, lock: Lock) -> dict[str, Any]:
+    cells, cell = session.project.cells, verdict.cell
+    told: dict[str, Any] = {"cell": cells.tag(cell), "axes": cell.axes(), "images": []}
+    if verdict.broken:
+        facts = cells.facts(cell)
+        rules = [{"rule": rule.id, "because": explanation(rule, facts)} for rule in verdict.broken]
+        return told | {
+            "state": "reject",
+            "reason": f"rule {rules[0]['rule']}: {rules[0]['because']}",
+            "rules": rules,
+        }
+    locked = lock.cells.get(told["cell"])
+    if locked is None:
+        return told | {"state": "build", "reason": "not locked yet; a build locks it first"}
+    if locked.state == "unlocked":
+        return told | {"state": "skip", "reason": f"unlocked: {locked.reason}"}
+    plans = [
+        plan_image(recipe, session.project.store) for recipe in session.project.recipes.chain(cell, lock)
+    ]
+    reuse = all(one.action == "reuse" for one in plans)
+    images = [_image_plan(session, one) for one in plans]
+    return told | {"state": "reuse" if reuse else "build", "reason": "locked", "images": images}
+
+
+def _image_plan(session: Session, one: ImagePlan) -> dict[str, Any]:
+    record = find_record(one.recipe.key, session.project.store)
+    smoke = record.smoke if record else None
+    told: dict[str, Any] = {
+        "image": one.recipe.image,
+        "ref": one.recipe.ref,
+        "recipe_key": one.recipe.key,
+        "action": one.action,
+        "reason": one.reason,
+        "size": one.image.size if one.image else 0,
+    }
+    if smoke:
+        counts = [f"{smoke.count(status)} {status}" for status in ("passed", "failed", "skipped")]
+        told["smoke"] = ", ".join(counts)
+    return told
+
+
+def _explanation(session: Session, choice: Choice, lock: Lock) -> list[dict[str, str]]:
+    """For each part of a cell what was chosen and what that decides."""
+    project, cell = session.project, choice.cell
+    cells, axes = project.cells, project.matrix.axes
+    build, cuda = cells.build(cell), axes.cuda[cell.cuda]
+    flavour = project.matrix.flavours[cells.flavour(cell)]
+    builds = ", ".join(one.cuda for one in axes.torch[cell.torch].builds)
+    left_out = sorted(set(axes.arch[cell.arch].sm) - set(cells.sm(cell)))
+    why_sm = axes.arch[cell.arch].gpus
+    if left_out:
+        why_sm += f"; SM {', '.join(left_out)} is left out: TensorRT {cell.tensorrt} does not target it"
+    rows = [
+        (
+            "torch",
+            f"{cell.torch}+{build.name}",
+            f"published for CUDA {builds}; one build runs on every driver of its major"
+            f" ({cuda.driver} or newer)   rule torch-cuda-major",
+        ),
+        (
+            "cuda",
+            cell.cuda,
+            f"decides the driver label and, in devel, the compiler (newest SM: {cuda.newest_sm});"
+            f" the libraries are torch's own, of CUDA {build.cuda}",
+        ),
+        (
+            "tensorrt",
+            f"{flavour.short} {cell.tensorrt}",
+            "; ".join(choice.passed_over) or _why_flavour(session),
+        ),
+        ("SM", ", ".join(cells.sm(cell)), why_sm),
+        ("os", cell.os, f"Python {cell.python}, glibc {axes.os[cell.os].glibc}"),
+        ("locked", _locked(cells.tag(cell), lock), "matrix.lock"),
+    ]
+    return [{"what": what, "value": value, "why": why} for what, value, why in rows]
+
+
+def _why_flavour(session: Session) -> str:
+    return "asked for" if "tensorrt" in session.request else "the first of the matrix that can be had here"
+
+
+def _locked(tag: str, lock: Lock) -> str:
+    return lock.cells[tag].state if tag in lock.cells else "not yet"

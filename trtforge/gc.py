@@ -1,0 +1,72 @@
+"""gc: what the store holds and no locked cell needs."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+from trtforge.image import drop_images, find_image
+from trtforge.layer_sources import OsSource
+from trtforge.oci import digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from trtforge.oci import Digest
+    from trtforge.recipe import Recipe
+    from trtforge.store import Store
+
+DEAD_S = 24 * 3600
+"""Seconds after which work in progress must belong to a process that was killed."""
+
+
+def unneeded(recipes: Sequence[Recipe], store: Store) -> list[Path]:
+    """The files and folders of `store` that no image of `recipes` is or is made from, and dead work."""
+    sources = [source for recipe in recipes for source in recipe.sources.values()]
+    diff_ids = {layer.diff_id for source in sources if (layer := store.layer(source.key))}
+    keep = {
+        "wheels": {pin.sha256 for one in sources if not isinstance(one, OsSource) for pin in one.pins},
+        "debs": {package.sha256 for one in sources if isinstance(one, OsSource) for package in one.packages},
+        "layers": {f"{source.key}.json" for source in sources},
+        "records": {f"{one.key.removeprefix('sha256:')}.json" for one in recipes},
+        "rootfs": {diff_id.removeprefix("sha256:") for diff_id in diff_ids},
+        "oci/blobs/sha256": {digest.removeprefix("sha256:") for digest in _blobs(recipes, store)},
+    }
+    gone = [path for folder, names in keep.items() for path in _others(store.root / folder, names)]
+    now = time.time()
+    return gone + [path for path in _others(store.root / "tmp", set()) if now - path.stat().st_mtime > DEAD_S]
+
+
+def collect(recipes: Sequence[Recipe], store: Store) -> int:
+    """Delete what is `unneeded`; bytes freed."""
+    drop_images({recipe.key for recipe in recipes}, store)
+    freed = 0
+    for path in unneeded(recipes, store):
+        freed += size_of(path)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return freed
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    if path.is_dir() and not path.is_symlink():
+        return sum(size_of(inner) for inner in path.iterdir())
+    return path.lstat().st_size
+
+
+def _blobs(recipes: Iterable[Recipe], store: Store) -> Iterator[Digest]:
+    for recipe in recipes:
+        yield from (layer.digest for source in recipe.sources.values() if (layer := store.layer(source.key)))
+        if image := find_image(recipe.ref, recipe.key, store):
+            yield image.digest
+            yield digest_of(image.config)
+            yield from (layer.digest for layer in image.layers)
+
+
+def _others(folder: Path, keep: set[str]) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name not in keep) if folder.exists() else []

@@ -1,0 +1,155 @@
+"""From cells to a lock: what each image of a cell needs is resolved, once for all cells that share it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from trtforge.errors import EnvironmentLack, ForgeError, IndexUnreachable, ResolutionError
+from trtforge.lock import Lock, LockedCell
+from trtforge.os_packages import OsSuite, resolve_os
+from trtforge.resolve import Need, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from trtforge.cells import Cell, Cells
+    from trtforge.matrix import Matrix
+    from trtforge.os_packages import OsPackage
+    from trtforge.pins import Pin
+    from trtforge.progress import Progress
+    from trtforge.uv import Sources
+
+PLATFORM = "x86_64-manylinux_2_28"
+"""What wheels are resolved for: the newest manylinux that every OS of the matrix satisfies."""
+
+
+def os_suite(matrix: Matrix, name: str) -> OsSuite:
+    """The suite that the OS `name` of the matrix is installed from."""
+    system = matrix.axes.os[name]
+    components = ("main", "universe") if system.distribution == "ubuntu" else ("main",)
+    mirror = matrix.mirrors.get(system.distribution)
+    return OsSuite(system.distribution, system.codename, components=components, mirror=mirror)
+
+
+class Locking:
+    """One run of locking; what it has resolved for one cell it does not ask again for the next.
+
+    Args:
+        old: the lock to go on from. Its pins are kept where they still satisfy, unless `upgrade`.
+        wheels, packages: where Python and Debian packages are resolved; tests put their own here.
+    """
+
+    def __init__(
+        self,
+        cells: Cells,
+        old: Lock,
+        sources: Sources,
+        progress: Progress,
+        *,
+        upgrade: bool = False,
+        wheels: Callable[..., tuple[Pin, ...]] = resolve,
+        packages: Callable[[OsSuite, Sequence[str]], tuple[OsPackage, ...]] = resolve_os,
+    ) -> None:
+        self._cells, self._old, self._sources, self._progress = cells, old, sources, progress
+        self._upgrade = upgrade
+        self._wheels, self._packages = wheels, packages
+        self._sets: dict[str, tuple[Pin, ...]] = {}
+        self._systems: dict[str, tuple[OsPackage, ...]] = {}
+        self._down: dict[str, ForgeError] = {}
+
+    def lock(self, wanted: Iterable[Cell], inputs: str) -> Lock:
+        """The old lock's cells with every `wanted` one resolved; what cannot be had is "unlocked", and why.
+
+        Args:
+            inputs: `lock.inputs_checksum` of what is locked now.
+
+        Raises:
+            ResolutionError: an index answers, and has not what the matrix asks for.
+        """
+        locked = {self._cells.tag(cell): self._lock_cell(cell) for cell in wanted}
+        return Lock(
+            inputs=inputs,
+            os={**self._old.os, **self._systems},
+            sets={
+                **self._old.sets,
+                **{name: tuple(pin.filename for pin in pins) for name, pins in self._sets.items()},
+            },
+            wheels={
+                **self._old.wheels,
+                **{pin.filename: pin for pins in self._sets.values() for pin in pins},
+            },
+            cells={**self._old.cells, **locked},
+        ).pruned()
+
+    def _lock_cell(self, cell: Cell) -> LockedCell:
+        try:
+            self._lock_os(cell.os)
+            base = self._lock_base(cell)
+            tensorrt = self._lock_tensorrt(cell, base)
+        except EnvironmentLack as error:
+            reason = "; ".join([error.problem, *(text for label, text in error.facts if label == "because")])
+            return LockedCell(axes=cell.axes(), state="unlocked", reason=reason)
+        return LockedCell(axes=cell.axes(), state="locked", base=base, tensorrt=tensorrt)
+
+    def _lock_os(self, name: str) -> None:
+        if name not in self._systems:
+            with self._once(f"os {name}"), self._progress.task(f"resolve {name}"):
+                suite = os_suite(self._cells.matrix, name)
+                self._systems[name] = self._packages(suite, self._cells.matrix.images.os)
+
+    def _lock_base(self, cell: Cell) -> str:
+        build = self._cells.build(cell)
+        needs = [
+            Need(f"torch=={build.torch}", build.index),
+            Need(f"torchvision=={build.torchvision}", build.index),
+            *map(Need, self._cells.matrix.images.pytorch_cuda),
+        ]
+        name = f"torch-{cell.torch}-{build.name}-py{cell.python}"
+        return self._lock_set(name, needs, (), cell)
+
+    def _lock_tensorrt(self, cell: Cell, base: str) -> str:
+        flavour, facts = self._cells.matrix.flavours[self._cells.flavour(cell)], self._cells.facts(cell)
+        needs = [
+            Need(f"{flavour.libs.format_map(facts)}=={cell.tensorrt}", flavour.libs_index, wheel_only=True),
+            Need(f"{flavour.bindings.format_map(facts)}=={cell.tensorrt}", wheel_only=True),
+            Need(f"{flavour.frontend.format_map(facts)}=={cell.tensorrt}"),
+            *map(Need, self._cells.matrix.images.tensorrt),
+        ]
+        libs = flavour.libs.format_map(facts).removesuffix("-libs")
+        return self._lock_set(f"{libs}-{cell.tensorrt}-on-{base}", needs, self._sets[base], cell)
+
+    def _lock_set(self, name: str, needs: Sequence[Need], base: Sequence[Pin], cell: Cell) -> str:
+        """Resolve the wheels that an image adds to those of its `base`, which hold."""
+        if name not in self._sets:
+            with self._once(*{need.index for need in needs}), self._progress.task(f"resolve {name}"):
+                old = () if self._upgrade else self._old.pins(name) if name in self._old.sets else ()
+                try:
+                    pins = self._resolve(needs, [*base, *old], cell)
+                except ResolutionError:
+                    if not old:
+                        raise
+                    pins = self._resolve(needs, base, cell)
+                held = {pin.name for pin in base}
+                self._sets[name] = tuple(pin for pin in pins if pin.name not in held)
+        return name
+
+    def _resolve(self, needs: Sequence[Need], constraints: Sequence[Pin], cell: Cell) -> tuple[Pin, ...]:
+        return self._wheels(
+            needs, constraints=constraints, python=cell.python, platform=PLATFORM, sources=self._sources
+        )
+
+    @contextmanager
+    def _once(self, *places: str) -> Iterator[None]:
+        """Do not ask again, for another cell, a place that has not answered."""
+        for place in places:
+            if place in self._down:
+                raise self._down[place]
+        try:
+            yield
+        except IndexUnreachable as error:
+            self._down[error.index] = error
+            raise
+        except EnvironmentLack as error:
+            self._down[places[0]] = error
+            raise

@@ -1,0 +1,211 @@
+"""Recipes: for each image of a cell's chain the rendered Dockerfile and what its layers are made from.
+
+A recipe is known before anything is downloaded or built: the lock is all it needs. Its key names everything
+that decides the image's bytes, so an image whose key is unchanged is up to date.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from trtforge.errors import LockError
+from trtforge.install_target import InstallTarget
+from trtforge.layer_sources import (
+    BytecodeSource,
+    LayerSource,
+    LinksSource,
+    OsSource,
+    WheelSource,
+)
+from trtforge.locking import os_suite
+from trtforge.oci import canonical_json, digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from trtforge.cells import Cell, Cells
+    from trtforge.lock import Lock
+    from trtforge.pins import Pin
+
+FORMAT = 1
+"""Changes when the same recipe would give other bytes, so that images made before are not taken for it."""
+
+LARGE = 20_000_000
+"""Bytes from which a wheel gets a layer of its own: it is shared on its own, and a change of a small wheel
+does not move it. Below, a layer's overhead (Docker allows 127) is worth more than its sharing."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one image is made.
+
+    image: its name in the chain ("os", "pytorch-cuda", "tensorrt").
+    refs: what it is called: first the name that says all, then short ones.
+    parent: the recipe of the image it stands on.
+    sources: the source of each ADD -> what that layer is made from.
+    files: the other files of the build context. key: names everything that decides the image.
+    """
+
+    image: str
+    refs: tuple[str, ...]
+    parent: Recipe | None
+    dockerfile: str
+    sources: dict[str, LayerSource]
+    files: dict[str, bytes]
+    key: str
+
+    @property
+    def ref(self) -> str:
+        """The name that says all."""
+        return self.refs[0]
+
+
+class Recipes:
+    """The recipes of one project folder: its templates in images/ and what it copies from smoke/."""
+
+    def __init__(self, project: Path, cells: Cells) -> None:
+        self._cells = cells
+        self._smoke = project / "smoke"
+        self._templates = Environment(
+            loader=FileSystemLoader(project / "images"),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            autoescape=False,
+        )
+
+    def chain(self, cell: Cell, lock: Lock) -> tuple[Recipe, ...]:
+        """The recipes of `cell`, parent first.
+
+        Raises:
+            LockError: the cell is not locked.
+        """
+        locked = lock.cells.get(self._cells.tag(cell))
+        if locked is None or locked.state != "locked":
+            raise LockError(
+                f"{self._cells.tag(cell)} is not locked",
+                ("because", locked.reason if locked else "nothing has locked it yet"),
+                ("next", "python build.py lock"),
+            )
+        system = OsSource(os_suite(self._cells.matrix, cell.os), lock.os[cell.os])
+        base_pins, pins = lock.pins(locked.base), lock.pins(locked.tensorrt)
+        first = self._os(cell, system)
+        second = self._base(cell, first, system, base_pins)
+        return first, second, self._tensorrt(cell, second, system, base_pins, pins)
+
+    def _os(self, cell: Cell, system: OsSource) -> Recipe:
+        return self._recipe("os", (cell.os,), None, [system], {}, os=cell.os, python=cell.python)
+
+    def _base(self, cell: Cell, parent: Recipe, system: OsSource, pins: Sequence[Pin]) -> Recipe:
+        direct = ["torch", "torchvision", *self._cells.matrix.images.pytorch_cuda]
+        return self._recipe(
+            "pytorch-cuda",
+            (self._cells.base_tag(cell),),
+            parent,
+            self._wheel_sources(pins, direct, cell, system),
+            self._smoke_files(expected(self._cells, cell, "pytorch-cuda", pins)),
+            cuda=cell.cuda,
+            driver=self._cells.matrix.axes.cuda[cell.cuda].driver,
+            torch=cell.torch,
+            build=cell.build,
+        )
+
+    def _tensorrt(
+        self, cell: Cell, parent: Recipe, system: OsSource, base_pins: Sequence[Pin], pins: Sequence[Pin]
+    ) -> Recipe:
+        flavour, facts = self._cells.matrix.flavours[self._cells.flavour(cell)], self._cells.facts(cell)
+        direct = [flavour.bindings, flavour.frontend, *self._cells.matrix.images.tensorrt]
+        libs = next(pin for pin in pins if pin.name == flavour.libs.format_map(facts))
+        sources = self._wheel_sources(pins, [name.format_map(facts) for name in direct], cell, system)
+        sources.append(LinksSource(libs, flavour.libs_folder, InstallTarget(cell.python)))
+        sm = self._cells.sm(cell)
+        return self._recipe(
+            "tensorrt",
+            (self._cells.tag(cell), self._cells.short_tag(cell)),
+            parent,
+            sources,
+            self._smoke_files(expected(self._cells, cell, "tensorrt", [*base_pins, *pins])),
+            cuda=cell.cuda,
+            torch=cell.torch,
+            tensorrt=cell.tensorrt,
+            flavour=self._cells.flavour(cell),
+            arch=cell.arch,
+            sm=sm,
+            torch_cuda_arch_list=";".join(f"{one[:-1]}.{one[-1]}" for one in sm),
+        )
+
+    def _wheel_sources(
+        self, pins: Sequence[Pin], direct: Sequence[str], cell: Cell, interpreter: OsSource
+    ) -> list[LayerSource]:
+        """Layers from what changes least to what changes most: large dependencies, the largest first, then
+        the large wheels we ask for, then all small ones in one bundle, then the bytecode of all."""
+        target = InstallTarget(cell.python)
+        large = [pin for pin in pins if (pin.size or 0) >= LARGE]
+        large.sort(key=lambda pin: (pin.name in direct, -(pin.size or 0), pin.name))
+        small = tuple(sorted((pin for pin in pins if pin not in large), key=lambda pin: pin.name))
+        sources: list[LayerSource] = [WheelSource((pin,), target) for pin in large]
+        if small:
+            sources.append(WheelSource(small, target))
+        sources.append(BytecodeSource(tuple(sorted(pins, key=lambda pin: pin.name)), target, interpreter))
+        return sources
+
+    def _smoke_files(self, facts: dict[str, Any]) -> dict[str, bytes]:
+        files = {
+            f"smoke/{file.relative_to(self._smoke).as_posix()}": file.read_bytes()
+            for file in sorted(self._smoke.rglob("*.py"))
+        }
+        return files | {"smoke/expected.json": json.dumps(facts, indent=1, sort_keys=True).encode() + b"\n"}
+
+    def _recipe(
+        self,
+        image: str,
+        tags: tuple[str, ...],
+        parent: Recipe | None,
+        sources: Sequence[LayerSource],
+        files: dict[str, bytes],
+        **facts: Any,
+    ) -> Recipe:
+        refs = tuple(f"{self._cells.matrix.namespace}/{image}:{tag}" for tag in tags)
+        named = {f"layers/{source.key}.tar.gz": source for source in sources}
+        layers = [{"path": path, "says": source.says()} for path, source in named.items()]
+        template = self._templates.get_template(f"{image}/Dockerfile.j2")
+        facts |= {"tag": tags[0], "parent": parent.ref if parent else "scratch", "layers": layers}
+        decides = {
+            "format": FORMAT,
+            "parent": parent.key if parent else "",
+            "dockerfile": template.render(recipe_key="", **facts),
+            "files": {path: digest_of(content) for path, content in files.items()},
+        }
+        key = digest_of(canonical_json(decides))
+        dockerfile = template.render(recipe_key=key, **facts)
+        return Recipe(image, refs, parent, dockerfile, named, files, key)
+
+
+def expected(cells: Cells, cell: Cell, image: str, pins: Sequence[Pin]) -> dict[str, Any]:
+    """What the smoke tests inside the image compare with: /opt/smoke/expected.json."""
+    build = cells.build(cell)
+    facts: dict[str, Any] = {
+        "image": image,
+        "packages": {pin.name: pin.version for pin in pins},
+        "python": cell.python,
+        "user": "trt",
+        "cuda": cell.cuda,
+        "torch": {"version": f"{cell.torch}+{build.name}", "cuda": build.cuda},
+    }
+    if image == "tensorrt":
+        flavour = cells.matrix.flavours[cells.flavour(cell)]
+        facts["sm"] = list(cells.sm(cell))
+        facts["tensorrt"] = {
+            "flavour": flavour.short,
+            "module": flavour.module,
+            "version": cell.tensorrt,
+            "cuda_major": int(cells.facts(cell)["cuda_major"]),
+            "libs": flavour.libs.format_map(cells.facts(cell)),
+        }
+    return facts

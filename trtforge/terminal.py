@@ -1,0 +1,70 @@
+"""Where a command says things: results on standard output, progress and notes on standard error."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from trtforge.progress import progress_on
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from rich.console import RenderableType
+
+    from trtforge.errors import ForgeError
+    from trtforge.progress import Progress
+
+
+class Terminal:
+    """The terminal, or with `json` a machine that reads standard output."""
+
+    def __init__(self, *, json: bool = False) -> None:
+        self.json = json
+        self._out = Console(soft_wrap=True, highlight=False)
+        self._err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+    def progress(self) -> AbstractContextManager[Progress]:
+        """Progress for the length of a `with` block."""
+        return progress_on(self._err, silent=self.json)
+
+    def say(self, *lines: RenderableType) -> None:
+        """Show a person a result; nothing with --json."""
+        if not self.json:
+            for line in lines:
+                self._out.print(line, markup=False)
+
+    def answer(self, value: Any) -> None:
+        """Give a machine a result; nothing without --json."""
+        if self.json:
+            self._out.out(json.dumps(value, indent=1, ensure_ascii=False), highlight=False)
+
+    def error(self, error: ForgeError) -> None:
+        """Say what is wrong, and what to do."""
+        self.answer({"error": error.problem, "facts": [list(fact) for fact in error.facts]})
+        self._err.print(f"error: {error.problem}", markup=False, style="bold")
+        shown = ""
+        for label, text in error.facts:
+            self._err.print(f"  {'' if label == shown else label:<9} {text}", markup=False)
+            shown = label
+        self._err.print(f"exit {error.exit_code}", markup=False, style="dim")
+
+    def warn(self, text: str) -> None:
+        """Say one line beside the result."""
+        self._err.print(text, markup=False)
+
+
+def plain_table(*columns: str) -> Table:
+    """A table without lines, whose columns copy and paste well."""
+    table = Table(box=None, pad_edge=False, show_header=any(columns), header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def megabytes(size: float) -> str:
+    """`size` bytes, for people."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"
