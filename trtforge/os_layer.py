@@ -38,7 +38,7 @@ _LEFT_OUT = re.compile(
     | etc/(passwd|group|shadow|gshadow|subuid|subgid)-          # what was before the last change
     | etc/\.pwd\.lock | etc/dpkg/dpkg\.cfg\.d/99mmdebstrap      # of the installation
     | var/log/(?!apt$).+ | var/cache/(apt|ldconfig)/.+ | var/cache/debconf/.+-old
-    | var/lib/apt/lists/.+ | var/lib/dbus/machine-id | var/lib/dpkg/.+-old
+    | usr/share/info/dir | var/lib/apt/lists/.+ | var/lib/dbus/machine-id | var/lib/dpkg/.+-old
     """,
     re.VERBOSE,
 )

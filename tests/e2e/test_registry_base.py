@@ -63,9 +63,9 @@ def write_layout(folder: Path) -> tuple[Digest, dict[str, Digest]]:
 
     entries, images = [], {}
     for architecture, (blob, diff_id) in LAYERS.items():
-        config = {"os": "linux", "architecture": architecture}
-        config |= {"rootfs": {"type": "layers", "diff_ids": [diff_id]}}
-        described = keep(canonical_json(config), CONFIG)
+        rootfs = {"type": "layers", "diff_ids": [diff_id]}
+        config = canonical_json({"os": "linux", "architecture": architecture, "rootfs": rootfs})
+        described = keep(config, CONFIG)
         manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described}
         raw = canonical_json(manifest | {"layers": [keep(blob, LAYER_GZIP)]})
         images[architecture] = digest_of(raw)
