@@ -16,7 +16,7 @@ from tests.loopback_index import (
     tiny_wheel,
 )
 from tests.test_sdist import careless_backend, careless_sdist
-from trtforge.errors import IndexUnreachable, ResolutionError
+from trtforge.errors import IndexUnreachable, RequestError, ResolutionError
 from trtforge.pins import Pin
 from trtforge.resolve import Need, Sources, index_answers, resolve
 
@@ -244,6 +244,11 @@ def test_a_source_that_does_not_build_is_its_own_kind_of_failure(default: Loopba
     with pytest.raises(ResolutionError) as refusal:
         pins(["broken"])
     assert (refusal.value.kind, refusal.value.packages) == ("build", ("broken==1.0",))
+
+
+def test_an_index_without_an_address_is_a_wrong_request() -> None:
+    with pytest.raises(RequestError, match="'nvidia' has no address"):
+        pins([Need("libs", index="nvidia")], Sources(indexes={"pytorch": DEAD}))
 
 
 def test_whether_an_index_answers(default: LoopbackIndex) -> None:

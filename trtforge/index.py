@@ -18,7 +18,7 @@ import tomli_w
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from trtforge.errors import IndexUnreachable, ResolutionError
+from trtforge.errors import IndexUnreachable, RequestError, ResolutionError
 from trtforge.uv import run_uv
 from trtforge.wheel_tags import image_tags, rank
 
@@ -146,6 +146,11 @@ def _route(need: Need, question: Question, sources: Sources) -> str | None:
 def _location(name: str, sources: Sources) -> dict[str, str]:
     if name == _WHEELHOUSE:
         return {"url": str(Path(sources.wheelhouse or "").resolve()), "format": "flat"}
+    if name not in sources.indexes:
+        raise RequestError(
+            f"the package index {name!r} has no address",
+            ("next", "give it one in matrix.yaml, under indexes"),
+        )
     return {"url": sources.indexes[name]}
 
 
