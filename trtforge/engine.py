@@ -23,13 +23,13 @@ from trtforge.errors import BuildError, EnvironmentLack
 from trtforge.file_tree import Entry, file_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from docker.types import DeviceRequest
 
     from trtforge.oci import Digest
-    from trtforge.progress import Advance, Progress
+    from trtforge.progress import Progress
     from trtforge.store import Store
 
 OLDEST_API = "1.41"
@@ -129,14 +129,15 @@ class Engine:
         return self._verify(image, diff_ids)
 
     def _send(self, image: LoadableImage, store: Store, present: int, progress: Progress) -> None:
-        layers = sent_layers(image, present)
-        size = sum(layer.unpacked for layer in layers)
+        size = sum(layer.unpacked for layer in sent_layers(image, present))
         kept = f" ({present} of {len(image.layers)} layers are there)" if present else ""
-        with self.errors(f"load {image.name}"):
-            with progress.task(f"send {image.name} to the Engine{kept}", size) as advance:
-                events = self.api.load_image(docker_archive(image, store, present, advance))
-            with progress.task(f"the Engine unpacks {image.name}", size) as advance:
-                _follow(events, advance)
+        with (
+            self.errors(f"load {image.name}"),
+            progress.task(f"load {image.name} into the Engine{kept}", size) as advance,
+        ):
+            for event in self.api.load_image(docker_archive(image, store, present, advance)):
+                if "error" in event:
+                    raise EngineSays(event["error"])
 
     def _verify(self, image: LoadableImage, diff_ids: list[Digest]) -> str:
         with self.errors(f"look at {image.name}, just loaded"):
@@ -285,18 +286,6 @@ class Engine:
     def errors(self, doing: str) -> AbstractContextManager[None]:
         """Turn what the SDK raises inside the block into our errors; see `engine_errors`."""
         return engine_errors(self.address, doing)
-
-
-def _follow(events: Iterator[dict[str, Any]], advance: Advance) -> None:
-    """Read what the Engine says while it loads an image; "current" counts the bytes of each layer from 0."""
-    done: dict[str, int] = {}
-    for event in events:
-        if "error" in event:
-            raise EngineSays(event["error"])
-        current = (event.get("progressDetail") or {}).get("current", 0)
-        layer = event.get("id", "")
-        advance(max(0, current - done.get(layer, 0)))
-        done[layer] = max(current, done.get(layer, 0))
 
 
 def _common_prefix(one: Sequence[str], other: Sequence[str]) -> int:
