@@ -136,6 +136,7 @@ def _hooks(shared: Path, sources_at: str, options: OsOptions) -> list[str]:
     prefix, user = shlex.quote(options.prefix), shlex.quote(options.user)
     account = f"--uid {options.uid} --gid {options.gid} --create-home --shell /bin/bash {user}"
     merged = 'for d in bin sbin lib lib64; do mkdir -p "$1/usr/$d" && ln -s "usr/$d" "$1/$d" || exit 1; done'
+    compiled = "python3 -B -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3*"
     after = (
         f'chroot "$1" groupadd --gid {options.gid} {user}',
         f'chroot "$1" useradd {account}',
@@ -143,9 +144,10 @@ def _hooks(shared: Path, sources_at: str, options: OsOptions) -> list[str]:
         f'chroot "$1" python3 -m venv --without-pip {prefix}',
         f'chroot "$1" chown -R {options.uid}:{options.gid} {prefix}',
         # Bytecode that is checked against its source's time would be stale, as times change below; Debian's
-        # own is checked against the source's hash, at every start. This one is taken as it is (PEP 552).
+        # own is checked against the source's hash, at every start. This one is taken as it is (PEP 552). -B:
+        # what compileall itself imports is compiled by it, too, and not by the import.
         'find "$1/usr" -name __pycache__ -prune -exec rm -r {} +',
-        'chroot "$1" sh -c "python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3*"',
+        f'chroot "$1" sh -c "{compiled}"',
         'rm "$1/etc/apt/sources.list"',
         f"upload {shlex.quote(str(shared / 'sources'))} {sources_at}",
         f"upload {shlex.quote(str(shared / 'slim'))} /etc/dpkg/dpkg.cfg.d/slim",
