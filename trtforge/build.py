@@ -84,7 +84,7 @@ class Build:
                 plan.recipe,
                 records[plan.recipe.key],
                 "build" if plan in todo else "reuse",
-                len(plan.missing),
+                _made(plan, records) if plan in todo else 0,
             )
             for plan in plans
         }
@@ -185,6 +185,14 @@ class Build:
             record = record.model_copy(update={"smoke": smoke(engine, record.ref)})
         keep_record(record, self.project.store)
         return record
+
+
+def _made(plan: ImagePlan, records: Mapping[str, Record]) -> int:
+    """How many layers `plan` added: those that were missing, and what it copied."""
+    recipe = plan.recipe
+    below = records[recipe.parent.key].layers if recipe.parent else 0
+    copied = records[recipe.key].layers - below - len(recipe.sources)
+    return len(plan.missing) + copied
 
 
 def _in_engine(recipe: Recipe, engine: Engine) -> bool:

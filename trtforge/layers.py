@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ class LayerMaker:
                 raise
 
     def _make(self, source: LayerSource) -> Layer:
+        if layer := self.store.layer(source.key):  # then neither its wheels nor its packages are here
+            return layer
         match source:
             case OsSource():
                 return self._system(source).layer
@@ -73,19 +76,22 @@ class LayerMaker:
                 return links_in_store(self.wheels[pin.sha256], pin.sha256, folder, target, self.store)
 
     def _system(self, source: OsSource) -> OsLayer:
-        made = self.store.layer(source.key) is not None
-        debs = [] if made else fetch_os(source.packages, source.suite, self.store, self.progress)
-        return os_layer(source.packages, debs, source.suite, self.store, self.progress)
+        with self.store.lock(f"system-{source.key}"):  # its bytecode's maker asks for it at the same time
+            made = self.store.layer(source.key) is not None
+            debs = [] if made else fetch_os(source.packages, source.suite, self.store, self.progress)
+            return os_layer(source.packages, debs, source.suite, self.store, self.progress)
 
     def _pinned(self, pins: Sequence[Pin]) -> list[PinnedWheel]:
         return [PinnedWheel(self.wheels[pin.sha256], pin.sha256) for pin in pins]
 
 
 def _work(source: LayerSource) -> float:
-    """How long a source takes, roughly, in bytes of wheel."""
+    """How long a source takes, and others for it, roughly, in bytes of wheel."""
     match source:
-        case BytecodeSource():
-            return 1e10  # its compiler is slow
+        case OsSource():
+            return math.inf  # bytecode needs its interpreter
+        case BytecodeSource(pins):
+            return 1e9 + sum(pin.size or 0 for pin in pins)  # compiling is slow
         case WheelSource(pins):
             return sum(pin.size or 0 for pin in pins)
         case _:

@@ -10,9 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
-from trtforge.errors import LockError
+from trtforge.errors import LockError, RequestError
 from trtforge.install_target import InstallTarget
 from trtforge.layer_sources import (
     BytecodeSource,
@@ -174,17 +174,27 @@ class Recipes:
         refs = tuple(f"{self._cells.matrix.namespace}/{image}:{tag}" for tag in tags)
         named = {f"layers/{source.key}.tar.gz": source for source in sources}
         layers = [{"path": path, "says": source.says()} for path, source in named.items()]
-        template = self._templates.get_template(f"{image}/Dockerfile.j2")
         facts |= {"tag": tags[0], "parent": parent.ref if parent else "scratch", "layers": layers}
         decides = {
             "format": FORMAT,
             "parent": parent.key if parent else "",
-            "dockerfile": template.render(recipe_key="", **facts),
+            "dockerfile": self._render(image, recipe_key="", **facts),
             "files": {path: digest_of(content) for path, content in files.items()},
         }
         key = digest_of(canonical_json(decides))
-        dockerfile = template.render(recipe_key=key, **facts)
+        dockerfile = self._render(image, recipe_key=key, **facts)
         return Recipe(image, refs, parent, dockerfile, named, files, key)
+
+
+    def _render(self, image: str, **facts: Any) -> str:
+        try:
+            return self._templates.get_template(f"{image}/Dockerfile.j2").render(**facts)
+        except TemplateError as error:
+            raise RequestError(
+                f"the template of the image {image} cannot be rendered: {error}",
+                ("template", f"images/{image}/Dockerfile.j2"),
+                ("next", "correct the template"),
+            ) from error
 
 
 def expected(cells: Cells, cell: Cell, image: str, pins: Sequence[Pin]) -> dict[str, Any]:

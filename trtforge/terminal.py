@@ -35,7 +35,7 @@ class Terminal:
         """Show a person a result; nothing with --json."""
         if not self.json:
             for line in lines:
-                self._out.print(line, markup=False)
+                self._out.print(line, markup=not isinstance(line, str))
 
     def answer(self, value: Any) -> None:
         """Give a machine a result; nothing without --json."""
