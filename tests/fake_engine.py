@@ -98,6 +98,11 @@ def running(fake: FakeEngine) -> Iterator[FakeEngine]:
                     self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
                 self.wfile.write(b"0\r\n\r\n")
 
+        def do_DELETE(self) -> None:
+            name = unquote(self.path.partition("/images/")[2].partition("?")[0])
+            fake.tags.pop(name, None)
+            self.answer(200, [{"Untagged": name}])
+
         def body(self) -> bytes:
             data = bytearray()
             while size := int(self.rfile.readline(), 16):

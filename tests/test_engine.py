@@ -91,6 +91,16 @@ def test_an_engine_that_ends_up_with_another_image_is_found_out(fake: FakeEngine
     with pytest.raises(BuildError) as error:
         Engine.connect(fake.address).load(image, store, Silent())
     assert error.value.fact("sent") == image.id
+    assert fake.tags == {}
+
+
+def test_a_failed_load_leaves_the_image_that_had_the_tag(fake: FakeEngine, store: Store) -> None:
+    engine = Engine.connect(fake.address)
+    old = engine.load(image_of(store, b"a"), store, Silent())
+    fake.on_load = "refuse"
+    with pytest.raises(BuildError):
+        engine.load(image_of(store, b"b"), store, Silent())
+    assert fake.tags == {"some/image:1": old}
 
 
 def test_a_refused_image_is_a_build_error_with_the_engine_s_words(fake: FakeEngine, store: Store) -> None:

@@ -87,7 +87,7 @@ def test_a_dockerd_that_dies_shows_its_last_words(monkeypatch: pytest.MonkeyPatc
 def test_a_dockerd_that_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     dockerd = fake_dockerd(
         tmp_path,
-        "import os, time; print(os.getpid(), file=open(sys.argv[0] + '.pid', 'w'), flush=True); time.sleep(9)",
+        "import os, time; open(sys.argv[0] + '.pid', 'w').write(str(os.getpid())); time.sleep(9)",
     )
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(engine_setup, "_dockerd", lambda: dockerd)

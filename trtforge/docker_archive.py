@@ -30,7 +30,7 @@ class LoadableImage:
 
     config: the image configuration (OCI config.md), as its digest was computed from.
     layers: bottom first; their diff IDs are the configuration's.
-    tags: "name:tag" each.
+    tags: "name:tag" each, at least one.
     """
 
     config: bytes
@@ -45,7 +45,7 @@ class LoadableImage:
     @property
     def name(self) -> str:
         """What to call it when talking to a person."""
-        return self.tags[0] if self.tags else self.id[:19]
+        return self.tags[0]
 
 
 def docker_archive(image: LoadableImage, store: Store, present: int, advance: Advance) -> Iterator[bytes]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from itertools import takewhile
+from operator import eq
 from typing import TYPE_CHECKING, Any
 
 import docker.errors
@@ -19,7 +21,7 @@ from trtforge.docker_archive import LoadableImage, docker_archive, sent_layers
 from trtforge.engine_address import default_address, open_api
 from trtforge.engine_errors import EngineSays, engine_errors
 from trtforge.engine_gpu import device_seen, gpu_request
-from trtforge.errors import BuildError, EnvironmentLack
+from trtforge.errors import BuildError, EnvironmentLack, ForgeError
 from trtforge.file_tree import Entry, file_tree
 
 if TYPE_CHECKING:
@@ -90,12 +92,7 @@ class Engine:
 
     def has(self, ref: str) -> bool:
         """Is there an image with this tag or ID?"""
-        with self.errors("look up an image"):
-            try:
-                self.api.inspect_image(ref)
-            except docker.errors.ImageNotFound:
-                return False
-            return True
+        return self._id(ref) is not None
 
     def layers_present(self, diff_ids: Sequence[Digest]) -> int:
         """How many leading layers of the chain `diff_ids` the Engine has already."""
@@ -104,7 +101,7 @@ class Engine:
             for image_id in {image["Id"] for image in self.api.images(all=True)}:
                 with contextlib.suppress(docker.errors.ImageNotFound):  # removed since it was listed
                     chain = self.api.inspect_image(image_id)["RootFS"].get("Layers") or []
-                    longest = max(longest, _common_prefix(chain, diff_ids))
+                    longest = max(longest, sum(takewhile(bool, map(eq, chain, diff_ids))))
             return longest
 
     def load(self, image: LoadableImage, store: Store, progress: Progress) -> str:
@@ -118,15 +115,28 @@ class Engine:
         """
         diff_ids = [layer.diff_id for layer in image.layers]
         # The containerd image store keeps blobs, not chains of layers: it needs the whole archive.
-        present = 0 if self._containerd_store() else self.layers_present(diff_ids)
+        present = 0 if self.containerd_store() else self.layers_present(diff_ids)
+        had = {tag: self._id(tag) for tag in image.tags}
         try:
-            self._send(image, store, present, progress)
-        except BuildError as error:
-            if not present or error.fact("engine") is None:
-                raise
-            # The image that had the leading layers may have been removed meanwhile.
-            self._send(image, store, 0, progress)
-        return self._verify(image, diff_ids)
+            try:
+                self._send(image, store, present, progress)
+            except BuildError as error:
+                if not present or error.fact("engine") is None:
+                    raise
+                # The image that had the leading layers may have been removed meanwhile.
+                self._send(image, store, 0, progress)
+            return self._verify(image, diff_ids)
+        except ForgeError:
+            # The containerd image store gives the tag even to what it could not unpack.
+            with contextlib.suppress(ForgeError):
+                for tag in (tag for tag in image.tags if self._id(tag) != had[tag]):
+                    self.remove(tag)
+            raise
+
+    def _id(self, ref: str) -> str | None:
+        with self.errors("look up an image"), contextlib.suppress(docker.errors.ImageNotFound):
+            return str(self.api.inspect_image(ref)["Id"])
+        return None
 
     def _send(self, image: LoadableImage, store: Store, present: int, progress: Progress) -> None:
         size = sum(layer.unpacked for layer in sent_layers(image, present))
@@ -141,9 +151,9 @@ class Engine:
 
     def _verify(self, image: LoadableImage, diff_ids: list[Digest]) -> str:
         with self.errors(f"look at {image.name}, just loaded"):
-            found = self.api.inspect_image(image.tags[0] if image.tags else image.id)
+            found = self.api.inspect_image(image.name)
         same = (
-            found["RootFS"].get("Layers") == diff_ids if self._containerd_store() else found["Id"] == image.id
+            found["RootFS"].get("Layers") == diff_ids if self.containerd_store() else found["Id"] == image.id
         )
         if not same:
             raise BuildError(
@@ -271,7 +281,8 @@ class Engine:
     def _gpu_request(self) -> DeviceRequest | None:
         return gpu_request(self._info(), device_seen(self.address))
 
-    def _containerd_store(self) -> bool:
+    def containerd_store(self) -> bool:
+        """Does it keep images as containerd does (Docker 29's default)? IDs are manifest digests there."""
         status = self._info().get("DriverStatus") or []
         return any(str(value).startswith("io.containerd.snapshotter") for _name, value in status)
 
@@ -286,9 +297,3 @@ class Engine:
     def errors(self, doing: str) -> AbstractContextManager[None]:
         """Turn what the SDK raises inside the block into our errors; see `engine_errors`."""
         return engine_errors(self.address, doing)
-
-
-def _common_prefix(one: Sequence[str], other: Sequence[str]) -> int:
-    return next(
-        (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
-    )

@@ -121,16 +121,18 @@ def base(engine: Engine, store: Store, python_layer: Layer) -> Iterator[Loadable
 
 def test_a_loaded_image_is_the_one_that_was_sent_and_runs(engine: Engine, base: LoadableImage) -> None:
     assert engine.has(base.tags[0])
-    assert engine.has(base.id)
     assert engine.config(base.tags[0])["User"] == "1000"
     run = engine.run(base.tags[0], ["python", "-c", "import os, sys; print(os.getuid()); sys.exit(3)"])
     assert (run.exit_code, run.stdout) == (3, "1000\n")
-    assert engine.images_with_label(f"{RECIPE_LABEL}={base.tags[0]}") == [base.id]
+    assert len(engine.images_with_label(f"{RECIPE_LABEL}={base.tags[0]}")) == 1
+    assert not engine.has("trtforge-test/base:2")
 
 
 def test_only_the_new_layer_of_a_second_image_is_sent(
     engine: Engine, store: Store, base: LoadableImage, tmp_path: Path
 ) -> None:
+    if engine.containerd_store():
+        pytest.skip("the containerd image store takes whole images only")
     (python_layer,) = base.layers
     new = folder_layer(store, {"hello": b"hello from the second layer\n"})
     second = image([python_layer, new], "trtforge-test/second:1")
@@ -155,7 +157,7 @@ def test_a_damaged_blob_is_found_before_the_image_exists(
 ) -> None:
     good = folder_layer(store, {"data": os.urandom(100_000)})
     damaged = Store(tmp_path)
-    damaged.blob(good.digest).parent.mkdir(parents=True)
+    shutil.copytree(store.blob(good.digest).parent, damaged.blob(good.digest).parent)
     damaged.blob(good.digest).write_bytes(store.blob(good.digest).read_bytes()[:-1000])
     broken = image([*base.layers, good], "trtforge-test/broken:1")
     with pytest.raises(BuildError) as error:
@@ -193,10 +195,10 @@ def test_both_builders_give_the_same_image(
     )
     names = ["trtforge-test/theirs:1", "trtforge-test/theirs:again"]
     try:
-        engine.load(ours, store, Silent())
+        loaded = engine.load(ours, store, Silent())
         built = build_with_docker(tmp_path, names, engine, Silent())
         assert engine.config(names[1]) == engine.config(ours.tags[0])
-        assert differences(engine.file_tree(built), engine.file_tree(ours.id)) == []
+        assert differences(engine.file_tree(built), engine.file_tree(loaded)) == []
         assert engine.file_tree(built)["opt/two"].size == 2
     finally:
         for name in (*names, *ours.tags):
@@ -221,19 +223,19 @@ def test_a_container_that_takes_too_long_is_ended_and_removed(engine: Engine, ba
 
 
 def test_pruning_removes_our_untagged_images_only(engine: Engine, store: Store, base: LoadableImage) -> None:
-    ours = image([*base.layers, folder_layer(store, {"x": b"ours"})], "trtforge-test/prune:1")
-    foreign = image(
-        [*base.layers, folder_layer(store, {"x": b"foreign"})], "trtforge-test/prune:1", Labels={}
-    )
-    engine.load(ours, store, Silent())
-    engine.load(foreign, store, Silent())  # takes the tag over
-    engine.load(base, store, Silent())
-    engine.api.tag(foreign.id, "trtforge-test/prune", "kept")
+    def load(content: bytes, **config: object) -> str:
+        layers = [*base.layers, folder_layer(store, {"x": content})]
+        return engine.load(image(layers, "trtforge-test/prune:1", **config), store, Silent())
+
+    ours, foreign = load(b"ours"), load(b"foreign", Labels={})
+    load(b"the last one gets the tag")
+    kept = engine.has(foreign)  # the containerd image store drops it itself
     engine.prune()
-    assert not engine.has(ours.id)
-    assert engine.has(foreign.id)
-    for ref in ("trtforge-test/prune:1", "trtforge-test/prune:kept"):
-        engine.remove(ref)
+    assert not engine.has(ours)
+    assert engine.has(foreign) == kept
+    assert engine.has("trtforge-test/prune:1")
+    engine.remove(foreign)
+    engine.remove("trtforge-test/prune:1")
 
 
 def smoke_image(engine: Engine, store: Store, base: LoadableImage, name: str, **changes: object) -> str:
