@@ -115,14 +115,15 @@ def report(wheels: list[Path], threads: int, runs: dict[str, list[dict[str, floa
         "medians": medians,
         "runs": runs,
     }
+    least = medians["floor"]
+    what = f"{len(wheels)} wheels, {least['read'] / 1e9:.2f} GB, {least['unpacked'] / 1e9:.2f} GB unpacked"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "layers.json").write_text(json.dumps(facts, indent=1) + "\n")
     lines = [
         "# Wheels to layers",
         "",
-        "Written by `bench/layers.py`, which says what is compared. "
-        f"{len(wheels)} wheels, {medians['floor']['read'] / 1e9:.2f} GB, {medians['floor']['unpacked'] / 1e9:.2f} GB "
-        f"unpacked; {threads} threads; {facts['machine']}; median of {len(runs['floor'])} alternated rounds.",
+        f"Written by `bench/layers.py`, which says what is compared. {what}; {threads} threads; "
+        f"{facts['machine']}; median of {len(runs['floor'])} alternated rounds.",
         "",
         "| program | seconds | of | CPU seconds | peak memory | written |",
         "|---|---|---|---|---|---|",

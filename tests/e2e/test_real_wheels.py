@@ -102,7 +102,7 @@ PLATFORMS = (
 
 @pytest.fixture(scope="module")
 def downloaded(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """The wheels of `WHEELS`, by requirement; about 220 MB."""
+    """The wheels of `WHEELS`, by requirement; about 200 MB."""
     folder = tmp_path_factory.mktemp("wheels")
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or "uv"
     platforms = [option for platform in PLATFORMS for option in ("--platform", platform)]
