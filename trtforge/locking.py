@@ -88,8 +88,7 @@ class Locking:
             base = self._lock_base(cell)
             tensorrt = self._lock_tensorrt(cell, base)
         except EnvironmentLack as error:
-            reason = "; ".join([error.problem, *(text for label, text in error.facts if label == "because")])
-            return LockedCell(axes=cell.axes(), state="unlocked", reason=reason)
+            return LockedCell(axes=cell.axes(), state="unlocked", reason=error.problem)
         return LockedCell(axes=cell.axes(), state="locked", base=base, tensorrt=tensorrt)
 
     def _lock_os(self, name: str) -> None:

@@ -1,0 +1,52 @@
+# trtforge: `make help` lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv/bin
+# What a fresh Debian or Ubuntu lacks; installed by `make setup` as root.
+APT := python3-venv mmdebstrap ca-certificates
+APT_TEST := docker-registry skopeo umoci gcc libc6-dev git
+
+CUDA ?= 12.1
+ARCH ?= ampere
+
+.PHONY: help setup setup-test engine image test test-unit lint bench schema clean
+
+help:  ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## Everything a build needs: Debian packages (as root), .venv with the locked requirements.
+	@./scripts/apt-install $(APT)
+	@$(PYTHON) build.py --version
+
+setup-test: setup  ## Everything the tests need besides.
+	@./scripts/apt-install $(APT_TEST)
+	@$(VENV)/uv pip install --quiet --python $(VENV)/python --require-hashes -r requirements-dev.lock
+
+engine: setup  ## Find a Docker Engine, or install and start one (Debian, Ubuntu; as root).
+	@$(PYTHON) build.py engine
+
+image: engine  ## Build, load and test one image: make image CUDA=12.1 ARCH=ampere
+	$(PYTHON) build.py --cuda $(CUDA) --arch $(ARCH)
+
+test: setup-test engine  ## All tests; the end-to-end ones build real images (about 15 minutes, 40 GB of disk).
+	$(VENV)/python -m pytest -n 2 -m "not e2e"
+	$(VENV)/python -m pytest -m e2e
+
+test-unit: setup-test  ## The fast tests.
+	$(VENV)/python -m pytest -n 2 -m "not e2e"
+
+lint: setup-test  ## ruff and mypy --strict.
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+
+bench: setup-test engine  ## Measure against other tools; results go to bench/results/.
+	$(VENV)/python -m bench
+
+schema:  ## Write docs/matrix.schema.json anew.
+	@$(PYTHON) build.py schema > docs/matrix.schema.json
+
+clean:  ## Stop our Engine and delete .cache/ and .venv/.
+	-@$(PYTHON) build.py engine --stop
+	rm -rf .cache .venv

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import PROJECT
+from tests.lock_factory import BASE, lock_of
+from trtforge.dockerfile import read_dockerfile
+from trtforge.errors import LockError, RequestError
+from trtforge.layer_sources import BytecodeSource, LinksSource, OsSource, WheelSource
+from trtforge.recipe import Recipe, Recipes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trtforge.cells import Cell, Cells
+
+
+def pick(cells: Cells, **request: str) -> Cell:
+    (choice,) = cells.choose({"tensorrt": ("rtx",), **{axis: (value,) for axis, value in request.items()}})
+    return choice.cell
+
+
+def chain(cells: Cells, project: Path = PROJECT, **request: str) -> Sequence[Recipe]:
+    cell = pick(cells, **request)
+    return Recipes(project, cells).chain(cell, lock_of(cells, cell))
+
+
+def test_the_chain_of_the_main_job(cells: Cells) -> None:
+    system, base, image = chain(cells, cuda="12.1", arch="ampere")
+    assert system.refs == ("trtforge/os:debian12",)
+    assert base.refs == ("trtforge/pytorch-cuda:2.9.1-cu12.1-debian12",)
+    assert image.refs == (
+        "trtforge/tensorrt:rtx1.7.1.116-pt2.9.1-cu12.1-ampere",
+        "trtforge/tensorrt:cu12.1-ampere",
+    )
+    assert (base.parent, image.parent) == (system, base)
+    assert f"FROM {base.ref}\n" in image.dockerfile
+
+
+def test_layers_are_ordered_from_what_changes_least(cells: Cells) -> None:
+    _, base, image = chain(cells)
+    kinds = [
+        [pin.name for pin in source.pins] if isinstance(source, WheelSource) else type(source)
+        for source in (*base.sources.values(), *image.sources.values())
+    ]
+    assert kinds == [
+        ["nvidia-cudnn-cu12"],
+        ["nvidia-cublas-cu12"],
+        ["torch"],
+        ["numpy", "pip", "torchvision"],
+        BytecodeSource,
+        ["tensorrt-rtx-cu12-libs"],
+        ["onnx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu12-bindings"],
+        BytecodeSource,
+        LinksSource,
+    ]
+
+
+def test_architectures_share_their_base_and_every_layer_but_their_configuration(cells: Cells) -> None:
+    ampere, turing = chain(cells, arch="ampere"), chain(cells, arch="turing")
+    assert ampere[1] == turing[1]
+    assert list(ampere[2].sources) == list(turing[2].sources)
+    assert ampere[2].key != turing[2].key
+
+
+def test_settings_are_right_for_the_cell(cells: Cells) -> None:
+    _, base, image = chain(cells, cuda="12.1", arch="ampere")
+    assert 'NVIDIA_REQUIRE_CUDA="cuda>=12.1"' in base.dockerfile
+    assert 'TORCH_CUDA_ARCH_LIST="8.0;8.6"' in image.dockerfile
+    assert 'io.trtforge.sm="80,86"' in image.dockerfile
+    expected = json.loads(image.files["smoke/expected.json"])
+    assert expected["tensorrt"]["module"] == "tensorrt_rtx"
+    assert expected["torch"] == {"version": "2.9.1+cu128", "cuda": "12.8"}
+    assert {"torch", "onnx"} <= expected["packages"].keys()
+
+
+def test_the_user_is_not_root(cells: Cells) -> None:
+    users = [
+        instruction.value
+        for recipe in chain(cells)
+        for instruction in read_dockerfile(recipe.dockerfile)
+        if instruction.name == "USER"
+    ]
+    assert users == ["1000:1000"]  # a number: Kubernetes cannot tell that a name is not root
+
+
+def test_a_recipe_s_key_covers_all_that_decides_the_image(cells: Cells, tmp_path: Path) -> None:
+    def changed(file: str) -> bool:
+        project = tmp_path / file.replace("/", "-")
+        for folder in ("images", "smoke"):
+            shutil.copytree(PROJECT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        text = (project / file).read_text(encoding="utf-8")
+        (project / file).write_text(text + "\n# changed\n", encoding="utf-8")
+        return chain(cells, project)[2].key != chain(cells)[2].key
+
+    assert changed("images/tensorrt/Dockerfile.j2")
+    assert changed("images/os/Dockerfile.j2")  # of the parent's parent
+    assert changed("smoke/runner.py")
+
+    cell = pick(cells)
+    lock = lock_of(cells, cell)
+    other = BASE[3].model_copy(update={"sha256": "f" * 64})
+    touched = lock.model_copy(update={"wheels": {**lock.wheels, other.filename: other}})
+    recipes = Recipes(PROJECT, cells)
+    assert recipes.chain(cell, lock)[2].key != recipes.chain(cell, touched)[2].key
+
+
+def test_a_template_that_names_an_unknown_fact_is_refused(cells: Cells, tmp_path: Path) -> None:
+    shutil.copytree(PROJECT / "images", tmp_path / "images")
+    with (tmp_path / "images" / "os" / "Dockerfile.j2").open("a", encoding="utf-8") as template:
+        template.write('LABEL cudnn="{{ cudnn }}"\n')
+    with pytest.raises(RequestError, match="'cudnn' is undefined") as caught:
+        chain(cells, tmp_path)
+    assert caught.value.fact("template") == "images/os/Dockerfile.j2"
+
+
+def test_a_cell_that_is_not_locked_has_no_recipe(cells: Cells) -> None:
+    with pytest.raises(LockError) as caught:
+        Recipes(PROJECT, cells).chain(pick(cells, cuda="12.4"), lock_of(cells, pick(cells)))
+    assert "python build.py lock" in (caught.value.fact("next") or "")
+
+
+def test_what_is_rendered_is_a_good_dockerfile(cells: Cells, tmp_path: Path) -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    for recipe in chain(cells):
+        file = tmp_path / recipe.image
+        file.write_text(recipe.dockerfile, encoding="utf-8")
+        done = subprocess.run([hadolint, "--no-fail", file], capture_output=True, text=True, check=True)
+        assert done.stdout == ""
+
+
+def test_what_is_rendered_reads_as_reviewed(cells: Cells) -> None:
+    """tests/golden/tensorrt.Dockerfile shows a change of a template as a reviewer will see it."""
+    golden = PROJECT / "tests" / "golden" / "tensorrt.Dockerfile"
+    rendered = chain(cells, cuda="12.1", arch="ampere")[2]
+    text = rendered.dockerfile.replace(rendered.key, "RECIPE-KEY")
+    for number, source in enumerate(rendered.sources):
+        text = text.replace(source, f"layers/KEY-{number}.tar.gz")
+    assert text == golden.read_text(encoding="utf-8")
+
+
+def test_an_os_layer_is_named_by_its_packages(cells: Cells) -> None:
+    (source,) = chain(cells)[0].sources.values()
+    assert isinstance(source, OsSource)
+    assert source.says() == ["debian bookworm, 1 packages"]
