@@ -147,7 +147,9 @@ def stop_engine(cache: Path) -> bool:
 
 def _start(own: OwnEngine, dockerd: str) -> str:
     if own.pid() is None:
-        own.pid_file.unlink(missing_ok=True)  # a stale one keeps dockerd from starting
+        # After a crash dockerd takes the process that these name, even a zombie or a stranger, for alive.
+        for stale in own.pid_file, own.run / "exec" / "containerd" / "containerd.pid":
+            stale.unlink(missing_ok=True)
     own.run.mkdir(mode=0o711, parents=True, exist_ok=True)
     with own.log.open("ab") as log:
         # A session of its own: the Engine lives on when this command, or the terminal, is gone.

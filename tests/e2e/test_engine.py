@@ -10,10 +10,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +24,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.layers import gzip_layer
+from trtforge import engine_setup
 from trtforge.docker_archive import LoadableImage
 from trtforge.docker_builder import build_with_docker
 from trtforge.engine import RECIPE_LABEL, Engine
-from trtforge.engine_setup import ensure_engine, find_engine, stop_engine
+from trtforge.engine_setup import OwnEngine, ensure_engine, find_engine, stop_engine
 from trtforge.errors import BuildError
 from trtforge.file_tree import differences
 from trtforge.oci import EPOCH, canonical_json
@@ -220,6 +224,38 @@ def test_a_container_that_takes_too_long_is_ended_and_removed(engine: Engine, ba
     run = engine.run(base.tags[0], ["python", "-c", script], timeout_s=3)
     assert (run.exit_code, run.stdout) == (None, "started\n")
     assert len(engine.api.containers(all=True)) == before
+
+
+def test_an_interrupt_removes_the_container(engine: Engine, base: LoadableImage) -> None:
+    before = len(engine.api.containers(all=True))
+    timer = threading.Timer(3, os.kill, [os.getpid(), signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(base.tags[0], ["python", "-c", "import time; time.sleep(600)"])
+    assert len(engine.api.containers(all=True)) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start an Engine")
+def test_an_engine_of_ours_that_was_killed_starts_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setattr(engine_setup, "default_address", lambda: f"unix://{tmp_path}/absent.sock")
+    own = OwnEngine.under(tmp_path)
+    address = ensure_engine(tmp_path)
+    pid = own.pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    while own.pid() == pid:
+        time.sleep(0.1)
+    try:
+        assert ensure_engine(tmp_path) == address
+        assert own.pid() not in (None, pid)
+    finally:
+        stop_engine(tmp_path)
+        # What dockerd mounts over its data, and unmounts if it may end in peace.
+        subprocess.run(["umount", own.home / "data"], check=False)
+    assert find_engine(tmp_path) is None
 
 
 def test_pruning_removes_our_untagged_images_only(engine: Engine, store: Store, base: LoadableImage) -> None:
