@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 START_S = 60
 """Seconds an Engine gets to answer after its start, and to end after SIGTERM."""
 
-SOCKET_PATH_LIMIT = 107
-"""Bytes of a Unix socket's path (unix(7): sun_path, less the closing NUL)."""
+SOCKET_PATH_LIMIT = 104
+"""Bytes of a Unix socket's path that containerd accepts; unix(7) itself allows three more."""
 
 LONGEST_SOCKET = "exec/containerd/containerd-debug.sock"
 """The longest of the sockets that dockerd and containerd make below the run folder."""
@@ -167,7 +167,8 @@ def _start(own: OwnEngine, dockerd: str) -> str:
         return own.address
     how = "does not answer" if process.poll() is None else f"ended at once (exit {process.returncode})"
     process.terminate()
-    last = own.log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
+    lines = own.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    last = [line for line in lines if "level=info" not in line][-5:]
     raise EnvironmentLack(
         f"the Docker Engine was started and {how}",
         *(("dockerd", line) for line in last),
