@@ -81,10 +81,17 @@ class OwnEngine:
         """The running dockerd's process ID; None if the pid file is absent, stale or another program's."""
         try:
             pid = int(self.pid_file.read_text(encoding="ascii"))
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except (OSError, ValueError):
             return None
-        return pid if os.fsencode(f"--pidfile={self.pid_file}") in arguments else None
+        return pid if self.is_ours(pid) else None
+
+    def is_ours(self, pid: int) -> bool:
+        """Is the process `pid` this Engine's dockerd, and alive (a zombie has no arguments)?"""
+        try:
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return os.fsencode(f"--pidfile={self.pid_file}") in arguments
 
 
 def find_engine(cache: Path) -> str | None:
@@ -138,7 +145,7 @@ def stop_engine(cache: Path) -> bool:
     if pid is None:
         return False
     os.kill(pid, signal.SIGTERM)
-    if not _wait_until(lambda: own.pid() is None):
+    if not _wait_until(lambda: not own.is_ours(pid)):
         raise EnvironmentLack(f"the Engine (process {pid}) does not end", ("log", str(own.log)))
     if own.run != own.home:
         shutil.rmtree(own.run, ignore_errors=True)

@@ -256,6 +256,7 @@ def test_an_engine_of_ours_that_was_killed_starts_again(
         # What dockerd mounts over its data, and unmounts if it may end in peace.
         subprocess.run(["umount", own.home / "data"], check=False)
     assert find_engine(tmp_path) is None
+    assert own.run == own.home or not own.run.exists()
 
 
 def test_pruning_removes_our_untagged_images_only(engine: Engine, store: Store, base: LoadableImage) -> None:
