@@ -36,6 +36,13 @@ def fake_dockerd(folder: Path, script: str) -> str:
     return str(program)
 
 
+@pytest.fixture
+def everything_below_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporary folders have long names; a test must write nowhere else."""
+    monkeypatch.setattr(engine_setup, "LONGEST_SOCKET", "")
+    monkeypatch.setattr(engine_setup, "SOCKET_PATH_LIMIT", 4096)
+
+
 @pytest.mark.parametrize("length", [10, 58, 59, 150])
 def test_sockets_fit_into_what_unix_allows(length: int) -> None:
     cache = Path("/" + "c" * length)
@@ -74,6 +81,7 @@ def test_who_is_not_root_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert not (tmp_path / "engine").exists()
 
 
+@pytest.mark.usefixtures("everything_below_the_cache")
 def test_a_dockerd_that_dies_shows_its_last_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     dockerd = fake_dockerd(tmp_path, "print('mount: permission denied'); sys.exit(7)")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -84,6 +92,7 @@ def test_a_dockerd_that_dies_shows_its_last_words(monkeypatch: pytest.MonkeyPatc
     assert error.value.fact("dockerd") == "mount: permission denied"
 
 
+@pytest.mark.usefixtures("everything_below_the_cache")
 def test_a_dockerd_that_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     dockerd = fake_dockerd(
         tmp_path,
