@@ -1,0 +1,100 @@
+"""The main job on the real cell: real wheels, a real Engine. The tests tell one story, in order."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trtforge.engine import Engine
+from trtforge.file_tree import differences
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.e2e.conftest import Forge
+
+pytestmark = pytest.mark.e2e
+
+CELL = "--cuda 12.1 --arch ampere --tensorrt rtx"
+REF = "trtforge/tensorrt:cu12.1-ampere"
+GPU_CHECKS = {"engine_run", "torch_gpu"}
+
+
+@pytest.fixture(scope="module")
+def ampere(forge: Forge) -> list[dict[str, Any]]:
+    """The main job, done."""
+    return forge.build(CELL)
+
+
+def test_the_image_is_tested_and_says_what_was_not(ampere: list[dict[str, Any]], engine: Engine) -> None:
+    results = {result["name"]: result for result in ampere[-1]["smoke"]["results"]}
+    not_passed = {name for name, result in results.items() if result["status"] != "passed"}
+    assert not_passed == (set() if engine.has_gpu() else GPU_CHECKS)
+    assert all(results[name]["reason"] == "no GPU" for name in not_passed)
+    assert results["engine_build"]["detail"].keys() >= {"SM 80 float16", "SM 86 float32"}
+
+
+def test_the_image_runs_as_a_plain_user_without_network(ampere: list[dict[str, Any]], engine: Engine) -> None:
+    code = "import os, torch, torchvision, tensorrt_rtx; print(torch.__version__, os.getuid())"
+    run = engine.run(REF, ["python", "-c", code])
+    assert (run.exit_code, run.stdout.split()) == (0, ["2.9.1+cu128", "1000"]), run.stderr
+
+
+def test_packages_can_be_installed_on_top(ampere: list[dict[str, Any]], engine: Engine) -> None:
+    code = "import pathlib, zipfile; z = zipfile.ZipFile('/tmp/toy-1-py3-none-any.whl', 'w'); " \
+        "z.writestr('toy.py', ''); z.writestr('toy-1.dist-info/METADATA', 'Metadata-Version: 2.1\\nName: toy\\n" \
+        "Version: 1\\n'); z.writestr('toy-1.dist-info/WHEEL', 'Wheel-Version: 1.0\\nTag: py3-none-any\\n'); " \
+        "z.writestr('toy-1.dist-info/RECORD', ''); z.close()"  # fmt: skip
+    script = f'python -c "{code}" && pip install --no-index -q /tmp/toy-1-py3-none-any.whl && python -m toy'
+    run = engine.run(REF, ["sh", "-ec", script])
+    assert run.exit_code == 0, run.stdout + run.stderr
+
+
+def test_the_same_build_again_does_nothing(forge: Forge, ampere: list[dict[str, Any]]) -> None:
+    again = forge.build(CELL)
+    assert [(one["action"], one["layers_made"]) for one in again] == [("reuse", 0)] * 3
+    assert [one["digest"] for one in again] == [one["digest"] for one in ampere]
+
+
+def test_plan_shows_the_record(forge: Forge, ampere: list[dict[str, Any]]) -> None:
+    (plan,) = forge.answer(f"plan {CELL}")
+    assert plan["state"] == "reuse"
+    assert "0 failed" in plan["images"][-1]["smoke"]
+
+
+def test_a_second_architecture_adds_only_its_own_configuration(
+    forge: Forge, ampere: list[dict[str, Any]]
+) -> None:
+    turing = forge.build("--cuda 12.1 --arch turing --tensorrt rtx")
+    assert [one["action"] for one in turing] == ["reuse", "reuse", "build"]
+    assert turing[-1]["layers_made"] == 1  # what the smoke tests expect of it
+    assert turing[1]["digest"] == ampere[1]["digest"]
+    details = {result["name"]: result["detail"] for result in turing[-1]["smoke"]["results"]}
+    assert "SM 75 float16" in details["engine_build"]
+
+
+def test_two_empty_stores_give_the_same_digests_and_a_valid_layout(
+    forge: Forge, ampere: list[dict[str, Any]], scratch: Path
+) -> None:
+    other = forge.with_empty_store(scratch / "cache")
+    again = other.build(f"{CELL} --no-load")
+    assert [one["digest"] for one in again] == [one["digest"] for one in ampere]
+    layout = f"oci:{other.cache}/store/oci:{REF}"
+    seen = subprocess.run(["skopeo", "inspect", layout], capture_output=True, text=True, check=True)
+    assert json.loads(seen.stdout)["Digest"] == ampere[-1]["digest"]
+
+
+def test_both_builders_give_the_same_files_and_configuration(
+    forge: Forge, ampere: list[dict[str, Any]], engine: Engine
+) -> None:
+    ours, settings = engine.file_tree(REF), engine.config(REF)
+    for image in ("tensorrt", "pytorch-cuda", "os"):
+        for ref in engine.tags(f"trtforge/{image}"):
+            engine.remove(ref)
+    docker_s = forge.build(f"{CELL} --builder docker --no-smoke")
+    assert [one["action"] for one in docker_s] == ["build"] * 3
+    assert differences(ours, engine.file_tree(REF)) == []
+    assert engine.config(REF) == settings
