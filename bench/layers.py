@@ -6,7 +6,7 @@ WHEELS is a folder of wheels, for instance filled by `pip download`. Two program
 process of its own over the same wheels, largest first, on the same number of threads:
 
     floor    reads, inflates and hashes: sha256 of each wheel, sha256 of what is in it
-    layers   `trtforge.wheel_layer`: the above, RECORD's hashes, CRCs, and the layer, hashed and written
+    layers   `trtforge.layers.wheel_layer`: the above, RECORD's hashes, CRCs, the layer hashed and written
 
 The median of the rounds counts. Results go to bench/results/layers.json and layers.md.
 """
@@ -27,9 +27,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from trtforge.install_target import InstallTarget
-from trtforge.wheel_archive import WheelArchive
-from trtforge.wheel_layer import wheel_layer
+from trtforge.layers.install_target import InstallTarget
+from trtforge.layers.wheel_archive import WheelArchive
+from trtforge.layers.wheel_layer import wheel_layer
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trtforge.index.pins import Pin
 from trtforge.lock import Lock, LockedCell
-from trtforge.os_packages import OsPackage
-from trtforge.pins import Pin
+from trtforge.system.os_packages import OsPackage
 
 if TYPE_CHECKING:
     from trtforge.cells import Cell, Cells

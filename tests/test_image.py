@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trtforge.errors import RequestError
-from trtforge.gzip_tar import GzipTar
 from trtforge.image import Image, assemble, drop_images, find_image, name_image
+from trtforge.layers.gzip_tar import GzipTar
 from trtforge.oci import CONFIG, LAYER_GZIP, MANIFEST, Layer, digest_of
 from trtforge.store import Store
 

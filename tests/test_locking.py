@@ -6,18 +6,18 @@ import pytest
 
 from tests.lock_factory import BASE, PYTHON3, TENSORRT, pin
 from trtforge.errors import EnvironmentLack, IndexUnreachable, ResolutionError
+from trtforge.index.uv import Sources
 from trtforge.lock import Lock
 from trtforge.locking import Locking
 from trtforge.progress import Silent
-from trtforge.uv import Sources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trtforge.cells import Cell, Cells
-    from trtforge.os_packages import OsPackage, OsSuite
-    from trtforge.pins import Pin
-    from trtforge.resolve import Need
+    from trtforge.index.pins import Pin
+    from trtforge.index.resolve import Need
+    from trtforge.system.os_packages import OsPackage, OsSuite
 
 
 class Indexes:

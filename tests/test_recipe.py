@@ -13,7 +13,7 @@ from tests.conftest import PROJECT
 from tests.lock_factory import BASE, lock_of
 from trtforge.dockerfile import read_dockerfile
 from trtforge.errors import LockError, RequestError
-from trtforge.layer_sources import BytecodeSource, LinksSource, OsSource, WheelSource
+from trtforge.layers.sources import BytecodeSource, LinksSource, OsSource, WheelSource
 from trtforge.recipe import Recipe, Recipes
 
 if TYPE_CHECKING:

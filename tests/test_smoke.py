@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from trtforge.engine import Engine, RunResult
+from trtforge.engine.engine import Engine, RunResult
 from trtforge.errors import BuildError
 from trtforge.smoke import CheckResult, SmokeReport, as_json, as_junit, as_table, read_results, smoke
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from installer.destinations import SchemeDictionaryDestination
 from installer.sources import WheelFile
 
-from trtforge.install_target import InstallTarget
+from trtforge.layers.install_target import InstallTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trtforge.resolve import index_answers
+from trtforge.index.resolve import index_answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trtforge.cells import Cell, Cells
+    from trtforge.index.uv import Sources
     from trtforge.lock import Lock
-    from trtforge.uv import Sources
 
 PATIENCE_S = 3.0
 """How long an index may take to answer; a build that has all it needs should not wait longer to start."""

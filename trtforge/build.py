@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from trtforge.docker_archive import LoadableImage
-from trtforge.docker_builder import build_with_docker
-from trtforge.engine import RECIPE_LABEL
-from trtforge.fetch import fetch
+from trtforge.engine.docker_archive import LoadableImage
+from trtforge.engine.docker_builder import build_with_docker
+from trtforge.engine.engine import RECIPE_LABEL
 from trtforge.image import Image, assemble, name_image
-from trtforge.layers import LayerMaker
+from trtforge.index.fetch import fetch
+from trtforge.layers.maker import LayerMaker
 from trtforge.locking import PLATFORM
 from trtforge.plan import ImagePlan, check_disk, plan_image, wheels_needed
 from trtforge.record import Record, find_record, keep_record
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trtforge.cells import Cell
-    from trtforge.engine import Engine
+    from trtforge.engine.engine import Engine
     from trtforge.lock import Lock
     from trtforge.oci import Layer
     from trtforge.progress import Progress

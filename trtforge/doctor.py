@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from trtforge.errors import ForgeError
-from trtforge.resolve import index_answers
+from trtforge.index.resolve import index_answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from trtforge.engine import Engine
+    from trtforge.engine.engine import Engine
     from trtforge.project import Project
 
 FULL_BUILD = 20e9

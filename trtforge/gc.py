@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from trtforge.image import drop_images, find_image
-from trtforge.layer_sources import OsSource
+from trtforge.layers.sources import OsSource
 from trtforge.oci import digest_of
 
 if TYPE_CHECKING:

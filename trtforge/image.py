@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from trtforge.dockerfile import Instruction, read_dockerfile
-from trtforge.gzip_tar import GzipTar
+from trtforge.layers.gzip_tar import GzipTar
 from trtforge.oci import CONFIG, EPOCH, INDEX, LAYER_GZIP, MANIFEST, Digest, Layer, canonical_json, digest_of
 
 if TYPE_CHECKING:

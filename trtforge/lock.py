@@ -13,9 +13,9 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trtforge.errors import LockError
+from trtforge.index.pins import Pin  # noqa: TC001
 from trtforge.oci import Digest, canonical_json, digest_of
-from trtforge.os_packages import OsPackage  # noqa: TC001 (pydantic needs it at run time)
-from trtforge.pins import Pin  # noqa: TC001
+from trtforge.system.os_packages import OsPackage  # noqa: TC001 (pydantic needs it at run time)
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,19 +6,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from trtforge.errors import EnvironmentLack, ForgeError, IndexUnreachable, ResolutionError
+from trtforge.index.resolve import Need, resolve
 from trtforge.lock import Lock, LockedCell
-from trtforge.os_packages import OsSuite, resolve_os
-from trtforge.resolve import Need, resolve
+from trtforge.system.os_packages import OsSuite, resolve_os
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from trtforge.cells import Cell, Cells
+    from trtforge.index.pins import Pin
+    from trtforge.index.uv import Sources
     from trtforge.matrix import Matrix
-    from trtforge.os_packages import OsPackage
-    from trtforge.pins import Pin
     from trtforge.progress import Progress
-    from trtforge.uv import Sources
+    from trtforge.system.os_packages import OsPackage
 
 PLATFORM = "x86_64-manylinux_2_28"
 """What wheels are resolved for: the newest manylinux that every OS of the matrix satisfies."""

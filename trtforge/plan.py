@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Literal
 
 from trtforge.errors import EnvironmentLack
 from trtforge.image import Image, find_image
-from trtforge.layer_sources import OsSource, WheelSource
+from trtforge.layers.sources import OsSource, WheelSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from trtforge.layer_sources import LayerSource
-    from trtforge.pins import Pin
+    from trtforge.index.pins import Pin
+    from trtforge.layers.sources import LayerSource
     from trtforge.recipe import Recipe
     from trtforge.store import Store
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from trtforge.availability import Availability
 from trtforge.cells import Cells
-from trtforge.engine import Engine
-from trtforge.engine_setup import find_engine
+from trtforge.engine.engine import Engine
+from trtforge.engine.setup import find_engine
+from trtforge.index.uv import Sources
 from trtforge.lock import Lock, inputs_checksum, lock_text, read_lock
 from trtforge.locking import Locking
 from trtforge.matrix import Matrix, load_matrix
 from trtforge.recipe import Recipes
 from trtforge.store import Store
-from trtforge.uv import Sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

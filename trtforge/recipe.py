@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from trtforge.errors import LockError, RequestError
-from trtforge.install_target import InstallTarget
-from trtforge.layer_sources import (
+from trtforge.layers.install_target import InstallTarget
+from trtforge.layers.sources import (
     BytecodeSource,
     LayerSource,
     LinksSource,
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trtforge.cells import Cell, Cells
+    from trtforge.index.pins import Pin
     from trtforge.lock import Lock
-    from trtforge.pins import Pin
 
 FORMAT = 1
 """Changes when the same recipe would give other bytes, so that images made before are not taken for it."""
@@ -184,7 +184,6 @@ class Recipes:
         key = digest_of(canonical_json(decides))
         dockerfile = self._render(image, recipe_key=key, **facts)
         return Recipe(image, refs, parent, dockerfile, named, files, key)
-
 
     def _render(self, image: str, **facts: Any) -> str:
         try:

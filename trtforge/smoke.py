@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.markup import escape
 from rich.table import Table
 
-from trtforge.engine import RunResult
+from trtforge.engine.engine import RunResult
 from trtforge.errors import BuildError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from trtforge.engine import Engine
+    from trtforge.engine.engine import Engine
 
 FOLDER = "/opt/smoke"
 TAIL = 15

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import PROJECT
-from trtforge.engine import Engine
-from trtforge.engine_setup import ensure_engine
+from trtforge.engine.engine import Engine
+from trtforge.engine.setup import ensure_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

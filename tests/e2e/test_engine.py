@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.layers import gzip_layer
-from trtforge import engine_setup
-from trtforge.docker_archive import LoadableImage
-from trtforge.docker_builder import build_with_docker
-from trtforge.engine import RECIPE_LABEL, Engine
-from trtforge.engine_setup import OwnEngine, ensure_engine, find_engine, stop_engine
+from tests.gzip_layers import gzip_layer
+from trtforge.engine import setup as engine_setup
+from trtforge.engine.docker_archive import LoadableImage
+from trtforge.engine.docker_builder import build_with_docker
+from trtforge.engine.engine import RECIPE_LABEL, Engine
+from trtforge.engine.file_tree import differences
+from trtforge.engine.setup import OwnEngine, ensure_engine, find_engine, stop_engine
 from trtforge.errors import BuildError
-from trtforge.file_tree import differences
 from trtforge.oci import EPOCH, canonical_json
 from trtforge.progress import Silent
 from trtforge.smoke import smoke

@@ -17,19 +17,19 @@ from uv import find_uv_bin
 
 from tests.loopback_index import LoopbackIndex, ask_only, loopback_index, sha256_of
 from tests.tensorrt_stand_in import VERSION, stand_in_index
-from trtforge.download import Patience, Web
 from trtforge.errors import HashMismatch, IndexUnreachable, LockError
-from trtforge.fetch import fetch
-from trtforge.index import Question, offers
+from trtforge.index.download import Patience, Web
+from trtforge.index.fetch import fetch
+from trtforge.index.offers import Question, offers
+from trtforge.index.resolve import Need, Sources, index_answers, resolve
 from trtforge.progress import Silent
-from trtforge.resolve import Need, Sources, index_answers, resolve
 from trtforge.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from trtforge.pins import Pin
+    from trtforge.index.pins import Pin
 
 pytestmark = pytest.mark.e2e
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trtforge.engine import Engine
-from trtforge.file_tree import differences
+from trtforge.engine.file_tree import differences
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.e2e.conftest import Forge
+    from trtforge.engine.engine import Engine
 
 pytestmark = pytest.mark.e2e
 
@@ -37,20 +37,27 @@ def test_the_image_is_tested_and_says_what_was_not(ampere: list[dict[str, Any]],
     assert results["engine_build"]["detail"].keys() >= {"SM 80 float16", "SM 86 float32"}
 
 
-def test_the_image_runs_as_a_plain_user_without_network(ampere: list[dict[str, Any]], engine: Engine) -> None:
+@pytest.mark.usefixtures("ampere")
+def test_the_image_runs_as_a_plain_user_without_network(engine: Engine) -> None:
     code = "import os, torch, torchvision, tensorrt_rtx; print(torch.__version__, os.getuid())"
     run = engine.run(REF, ["python", "-c", code])
     assert (run.exit_code, run.stdout.split()) == (0, ["2.9.1+cu128", "1000"]), run.stderr
 
 
-def test_packages_can_be_installed_on_top(ampere: list[dict[str, Any]], engine: Engine) -> None:
-    code = "import pathlib, zipfile; z = zipfile.ZipFile('/tmp/toy-1-py3-none-any.whl', 'w'); " \
-        "z.writestr('toy.py', ''); z.writestr('toy-1.dist-info/METADATA', 'Metadata-Version: 2.1\\nName: toy\\n" \
-        "Version: 1\\n'); z.writestr('toy-1.dist-info/WHEEL', 'Wheel-Version: 1.0\\nTag: py3-none-any\\n'); " \
-        "z.writestr('toy-1.dist-info/RECORD', ''); z.close()"  # fmt: skip
-    script = f'python -c "{code}" && pip install --no-index -q /tmp/toy-1-py3-none-any.whl && python -m toy'
+@pytest.mark.usefixtures("ampere")
+def test_packages_can_be_installed_on_top(engine: Engine) -> None:
+    """pip replaces a package of the image with one that is made there and then."""
+    script = r"""
+        mkdir -p /tmp/new/filelock-99.dist-info && cd /tmp/new
+        touch filelock.py filelock-99.dist-info/RECORD
+        printf 'Metadata-Version: 2.1\nName: filelock\nVersion: 99\n' > filelock-99.dist-info/METADATA
+        printf 'Wheel-Version: 1.0\nTag: py3-none-any\n' > filelock-99.dist-info/WHEEL
+        python -m zipfile -c /tmp/filelock-99-py3-none-any.whl *
+        pip install --no-index --quiet /tmp/filelock-99-py3-none-any.whl
+        python -c 'import importlib.metadata; print(importlib.metadata.version("filelock"))'
+    """
     run = engine.run(REF, ["sh", "-ec", script])
-    assert run.exit_code == 0, run.stdout + run.stderr
+    assert (run.exit_code, run.stdout.split()) == (0, ["99"]), run.stderr
 
 
 def test_the_same_build_again_does_nothing(forge: Forge, ampere: list[dict[str, Any]]) -> None:
@@ -59,7 +66,8 @@ def test_the_same_build_again_does_nothing(forge: Forge, ampere: list[dict[str, 
     assert [one["digest"] for one in again] == [one["digest"] for one in ampere]
 
 
-def test_plan_shows_the_record(forge: Forge, ampere: list[dict[str, Any]]) -> None:
+@pytest.mark.usefixtures("ampere")
+def test_plan_shows_the_record(forge: Forge) -> None:
     (plan,) = forge.answer(f"plan {CELL}")
     assert plan["state"] == "reuse"
     assert "0 failed" in plan["images"][-1]["smoke"]
@@ -87,9 +95,8 @@ def test_two_empty_stores_give_the_same_digests_and_a_valid_layout(
     assert json.loads(seen.stdout)["Digest"] == ampere[-1]["digest"]
 
 
-def test_both_builders_give_the_same_files_and_configuration(
-    forge: Forge, ampere: list[dict[str, Any]], engine: Engine
-) -> None:
+@pytest.mark.usefixtures("ampere")
+def test_both_builders_give_the_same_files_and_configuration(forge: Forge, engine: Engine) -> None:
     ours, settings = engine.file_tree(REF), engine.config(REF)
     for image in ("tensorrt", "pytorch-cuda", "os"):
         for ref in engine.tags(f"trtforge/{image}"):

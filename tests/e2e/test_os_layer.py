@@ -16,10 +16,10 @@ import pytest
 
 from trtforge.errors import BuildError, HashMismatch, LockError, RequestError
 from trtforge.oci import EPOCH
-from trtforge.os_layer import OsLayer, os_layer
-from trtforge.os_packages import OsPackage, OsSuite, fetch_os, resolve_os
 from trtforge.progress import Silent
 from trtforge.store import Store
+from trtforge.system.os_layer import OsLayer, os_layer
+from trtforge.system.os_packages import OsPackage, OsSuite, fetch_os, resolve_os
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.wheel_factory import TARGET, installer_tree, layer_tree
+from trtforge.layers.wheel_layer import wheel_layer
 from trtforge.oci import digest_of
-from trtforge.wheel_layer import wheel_layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

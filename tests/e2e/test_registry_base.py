@@ -18,7 +18,7 @@ from tests.loopback_registry import layer_blob
 from trtforge.errors import HashMismatch, RequestError
 from trtforge.oci import CONFIG, INDEX, LAYER_GZIP, MANIFEST, Digest, canonical_json, digest_of
 from trtforge.progress import Silent
-from trtforge.registry import pull_image, resolve_digest
+from trtforge.registry.pull import pull_image, resolve_digest
 from trtforge.store import Store
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trtforge.engine_setup import ensure_engine, stop_engine
+from trtforge.engine.setup import ensure_engine, stop_engine
 from trtforge.project import Project
 from trtforge.terminal import Terminal
 

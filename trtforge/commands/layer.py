@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from trtforge.install_target import InstallTarget
+from trtforge.layers.install_target import InstallTarget
+from trtforge.layers.wheel_layer import wheel_layer
 from trtforge.terminal import Terminal, megabytes
-from trtforge.wheel_layer import wheel_layer
 
 
 def layer(

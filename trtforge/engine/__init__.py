@@ -1,0 +1,1 @@
+"""The Docker Engine: found or started, loaded, asked, and used as a builder."""

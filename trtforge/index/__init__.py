@@ -1,0 +1,1 @@
+"""Packages: resolved by uv, fetched by hash, and built where they exist only as source."""

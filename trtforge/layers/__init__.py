@@ -1,0 +1,1 @@
+"""Layers: what they are made from, and how each kind is made."""

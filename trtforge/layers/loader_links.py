@@ -1,0 +1,67 @@
+"""How the dynamic loader finds a wheel's libraries without LD_LIBRARY_PATH.
+
+They get symbolic links in a folder that ld.so(8) searches by default. So nothing has to run in the image (no
+ldconfig), and whoever runs ldconfig later only adds the links to the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from trtforge.errors import BuildError
+from trtforge.layers.gzip_tar import GzipTar
+from trtforge.oci import Layer, canonical_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trtforge.layers.install_target import InstallTarget
+    from trtforge.store import Store
+
+_FORMAT = 1
+
+DEFAULT_FOLDER = "/usr/lib/x86_64-linux-gnu"
+"""Searched by the loader of Debian and Ubuntu on x86-64 after its cache (ld.so(8), "default path")."""
+
+
+def layer_key(sha256: str, folder: str, target: InstallTarget) -> str:
+    """What decides the layer of `links_in_store`."""
+    facts = {
+        "kind": "links",
+        "format": _FORMAT,
+        "wheel": sha256,
+        "into": target.site_packages,
+        "folder": folder,
+    }
+    return hashlib.sha256(canonical_json(facts)).hexdigest()
+
+
+def links_in_store(wheel: Path, sha256: str, folder: str, target: InstallTarget, store: Store) -> Layer:
+    """A layer with a link for each shared library directly in `folder` of `wheel`; from the store if there.
+
+    Raises:
+        BuildError: there is no library in that folder.
+    """
+    key = layer_key(sha256, folder, target)
+    with store.lock(f"layer-{key}"):
+        if found := store.layer(key):
+            return found
+        with zipfile.ZipFile(wheel) as archive:
+            paths = [PurePosixPath(name) for name in archive.namelist()]
+        libraries = sorted(path for path in paths if str(path.parent) == folder and ".so" in path.suffixes)
+        if not libraries:
+            raise BuildError(
+                f"{wheel.name} holds no shared library in {folder}/",
+                ("next", "correct libs_folder of this flavour in matrix.yaml"),
+            )
+        with store.work_folder() as work:
+            with (work / "layer").open("wb") as out:
+                tar = GzipTar(out)
+                for path in libraries:
+                    tar.add_symlink(f"{DEFAULT_FOLDER}/{path.name}", f"{target.site_packages}/{path}")
+                layer = tar.finish()
+            store.keep_layer(key, work / "layer", layer)
+        return layer

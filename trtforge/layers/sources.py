@@ -1,0 +1,105 @@
+"""What layers are made from. A source knows its key, so a layer's name is known before the layer is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trtforge.layers import bytecode, loader_links, wheel_layer
+from trtforge.system import os_layer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trtforge.index.pins import Pin
+    from trtforge.layers.install_target import InstallTarget
+    from trtforge.system.os_packages import OsPackage, OsSuite
+
+
+@dataclass(frozen=True)
+class OsSource:
+    """The operating system: its Debian packages, bootstrapped."""
+
+    suite: OsSuite
+    packages: tuple[OsPackage, ...]
+
+    @property
+    def key(self) -> str:
+        return os_layer.layer_key(self.packages, self.suite)
+
+    def says(self) -> list[str]:
+        return [f"{self.suite.distribution} {self.suite.codename}, {len(self.packages)} packages"]
+
+
+@dataclass(frozen=True)
+class WheelSource:
+    """One wheel, or several in a bundle, as an installer would lay them out."""
+
+    pins: tuple[Pin, ...]
+    target: InstallTarget
+
+    @property
+    def key(self) -> str:
+        return wheel_layer.layer_key(_named(self.pins), self.target)
+
+    def says(self) -> list[str]:
+        if len(self.pins) == 1:
+            (pin,) = self.pins
+            return [f"{pin.name} {pin.version}, {(pin.size or 0) / 1e6:.0f} MB, sha256:{pin.sha256[:12]}"]
+        return _wrapped([f"{pin.name} {pin.version}" for pin in self.pins])
+
+
+@dataclass(frozen=True)
+class BytecodeSource:
+    """The compiled form of the modules that some wheels install, made by the image's own interpreter."""
+
+    pins: tuple[Pin, ...]
+    target: InstallTarget
+    interpreter: OsSource
+
+    @property
+    def key(self) -> str:
+        return bytecode.bytecode_key(_named(self.pins), self.target, self.interpreter.key)
+
+    def says(self) -> list[str]:
+        return ["bytecode of the wheels above"]
+
+
+@dataclass(frozen=True)
+class LinksSource:
+    """Links in the loader's default folder to the libraries of a wheel."""
+
+    pin: Pin
+    folder: str
+    target: InstallTarget
+
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        return (self.pin,)
+
+    @property
+    def key(self) -> str:
+        return loader_links.layer_key(self.pin.sha256, self.folder, self.target)
+
+    def says(self) -> list[str]:
+        return [f"where the loader finds the libraries of {self.pin.name}"]
+
+
+LayerSource = OsSource | WheelSource | BytecodeSource | LinksSource
+
+
+def _named(pins: Sequence[Pin]) -> list[wheel_layer.PinnedWheel]:
+    return [wheel_layer.PinnedWheel(Path(pin.filename), pin.sha256) for pin in pins]
+
+
+def _wrapped(items: list[str], width: int = 100) -> list[str]:
+    """`items` joined with commas, broken into lines."""
+    lines = [""]
+    for item in items:
+        if lines[-1] and len(lines[-1]) + len(item) + 2 > width:
+            lines[-1] += ","
+            lines.append(item)
+        else:
+            lines[-1] += f", {item}" if lines[-1] else item
+    return lines

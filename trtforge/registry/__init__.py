@@ -1,0 +1,1 @@
+"""The little of the OCI distribution API that a base image needs."""
