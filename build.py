@@ -21,7 +21,6 @@ STAMP = VENV / "requirements.sha256"
 
 
 def main() -> None:
-    os.chdir(HERE)
     if sys.version_info < (3, 11):
         lacks(
             f"trtforge needs Python 3.11 or newer; this is {sys.version.split()[0]}",
@@ -30,7 +29,7 @@ def main() -> None:
     wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
     if not STAMP.exists() or STAMP.read_text(encoding="ascii") != wanted:
         install(wanted)
-    if Path(sys.prefix).resolve() != VENV:
+    if Path(sys.prefix).resolve() != VENV.resolve():
         python = str(VENV / "bin" / "python")
         os.execv(python, [python, str(HERE / "build.py"), *sys.argv[1:]])
     from trtforge.cli import main as trtforge

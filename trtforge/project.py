@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from trtforge.progress import Progress
 
 
+def find_root() -> Path:
+    """The folder with the matrix: this one, or else the one that trtforge itself lies in."""
+    here = Path.cwd()
+    return here if (here / "matrix.yaml").exists() else Path(__file__).parents[1]
+
+
 @dataclass(frozen=True)
 class Project:
     """A folder with a matrix.yaml.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from trtforge.doctor import examine
-from trtforge.project import Project
+from trtforge.project import Project, find_root
 from trtforge.terminal import Terminal
 
 
@@ -17,7 +16,7 @@ def doctor(
     *, json: Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")] = False
 ) -> None:
     """Check Engine, disk, tools, indexes, GPU and lock, and give the remedy for each lack."""
-    terminal, project = Terminal(json=json), Project(Path.cwd())
+    terminal, project = Terminal(json=json), Project(find_root())
     findings = []
     for finding in examine(project, project.engine):
         findings.append(finding)

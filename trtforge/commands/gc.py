@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from trtforge.cells import Cell
 from trtforge.errors import EnvironmentLack
 from trtforge.gc import collect, size_of, unneeded
-from trtforge.project import Project
+from trtforge.project import Project, find_root
 from trtforge.terminal import Terminal, megabytes
 
 
@@ -20,7 +19,7 @@ def gc(
     json: Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")] = False,
 ) -> None:
     """Free what no locked cell needs: in the store, and in the Engine our images that have no name."""
-    terminal, project = Terminal(json=json), Project(Path.cwd())
+    terminal, project = Terminal(json=json), Project(find_root())
     lock = project.read_lock()
     locked = [Cell(**cell.axes) for cell in lock.cells.values() if cell.state == "locked"]
     recipes = [recipe for cell in locked for recipe in project.recipes.chain(cell, lock)]

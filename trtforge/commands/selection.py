@@ -13,7 +13,7 @@ import typer
 
 from trtforge.cells import Choice
 from trtforge.matrix import AXES
-from trtforge.project import Project
+from trtforge.project import Project, find_root
 from trtforge.terminal import Terminal
 
 _HELP = {
@@ -60,7 +60,7 @@ def with_session(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapped(**options: Any) -> None:
         request = {axis: tuple(value.split(",")) for axis in AXES if (value := options.pop(axis)) is not None}
-        project = Project(Path.cwd(), options.pop("wheelhouse"), options.pop("offline"))
+        project = Project(find_root(), options.pop("wheelhouse"), options.pop("offline"))
         terminal = Terminal(json=options.pop("json"))
         command(Session(project, request, options.pop("all_cells"), terminal), **options)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from trtforge.engine.address import answers, default_address
+from trtforge.engine.address import DEFAULT_SOCKET, answers, default_address
 from trtforge.errors import EnvironmentLack
 
 if TYPE_CHECKING:
@@ -67,14 +67,17 @@ class OwnEngine:
     def log(self) -> Path:
         return self.home / "dockerd.log"
 
-    def command(self, dockerd: str) -> list[str]:
-        """What starts it. dockerd itself prefers overlay2 where the file system can carry it."""
+    def command(self, dockerd: str, *more: str) -> list[str]:
+        """What starts it, listening at `more` addresses too.
+
+        dockerd itself prefers overlay2 where the file system can carry it.
+        """
         return [
             dockerd,
             f"--data-root={self.home / 'data'}",
             f"--exec-root={self.run / 'exec'}",
             f"--pidfile={self.pid_file}",
-            f"--host={self.address}",
+            *(f"--host={address}" for address in (self.address, *more)),
         ]
 
     def pid(self) -> int | None:
@@ -102,7 +105,7 @@ def find_engine(cache: Path) -> str | None:
     return next((address for address in candidates if answers(address)), None)
 
 
-def ensure_engine(cache: Path) -> str:
+def ensure_engine(cache: Path, *, own: bool = False) -> str:
     """The address (DOCKER_HOST) of an Engine that answers.
 
     If none does, one is started, and installed if need be (as root; installing: Debian and Ubuntu). It
@@ -110,13 +113,16 @@ def ensure_engine(cache: Path) -> str:
 
     Args:
         cache: the project's cache; the Engine's images go to `<cache>/engine/data`.
+        own: only an Engine that keeps its images there will do, and it listens nowhere but there. Otherwise
+            one that is started also takes docker's default address, so that a plain `docker run` finds it.
 
     Raises:
         EnvironmentLack: there is none and none can be started here; says what to do.
     """
-    if found := find_engine(cache):
+    mine = OwnEngine.under(cache)
+    if found := _answering(mine) if own else find_engine(cache):
         return found
-    if address := os.environ.get("DOCKER_HOST"):
+    if (address := os.environ.get("DOCKER_HOST")) and not own:
         raise EnvironmentLack(
             f"no Docker Engine answers at DOCKER_HOST={address}",
             ("next", "start it, or unset DOCKER_HOST and run make engine again"),
@@ -126,12 +132,17 @@ def ensure_engine(cache: Path) -> str:
             "no Docker Engine runs, and only root can start one",
             ("next", "start Docker (sudo systemctl start docker), or run make engine as root"),
         )
-    own = OwnEngine.under(cache)
-    own.home.mkdir(parents=True, exist_ok=True)
-    with FileLock(own.home / "lock"):
+    mine.home.mkdir(parents=True, exist_ok=True)
+    with FileLock(mine.home / "lock"):
         dockerd = _dockerd() or _install_dockerd()
+        if own:
+            return _answering(mine) or _start(mine, dockerd)
         # Installing starts a service where systemd runs; another process may have started ours meanwhile.
-        return find_engine(cache) or _start(own, dockerd)
+        return find_engine(cache) or _start(mine, dockerd, DEFAULT_SOCKET)
+
+
+def _answering(engine: OwnEngine) -> str | None:
+    return engine.address if answers(engine.address) else None
 
 
 def stop_engine(cache: Path) -> bool:
@@ -152,7 +163,7 @@ def stop_engine(cache: Path) -> bool:
     return True
 
 
-def _start(own: OwnEngine, dockerd: str) -> str:
+def _start(own: OwnEngine, dockerd: str, *more: str) -> str:
     if own.pid() is None:
         # After a crash dockerd takes the process that these name, even a zombie or a stranger, for alive.
         for stale in own.pid_file, own.run / "exec" / "containerd" / "containerd.pid":
@@ -161,7 +172,7 @@ def _start(own: OwnEngine, dockerd: str) -> str:
     with own.log.open("ab") as log:
         # A session of its own: the Engine lives on when this command, or the terminal, is gone.
         process = subprocess.Popen(
-            own.command(dockerd),
+            own.command(dockerd, *more),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
