@@ -10,7 +10,7 @@ APT_TEST := docker-registry skopeo umoci gcc libc6-dev git
 CUDA ?= 12.1
 ARCH ?= ampere
 
-.PHONY: help setup setup-test engine image test test-unit lint bench schema clean
+.PHONY: help setup setup-test engine image test test-unit lint bench docs clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,8 +44,8 @@ lint: setup-test  ## ruff and mypy --strict.
 bench: setup-test engine  ## Measure against other tools; results go to bench/results/.
 	$(VENV)/python -m bench
 
-schema:  ## Write docs/matrix.schema.json anew.
-	@$(PYTHON) build.py schema > docs/matrix.schema.json
+docs: setup-test  ## Write the generated parts of docs/ anew.
+	$(VENV)/python -m docs.generate
 
 clean:  ## Stop our Engine and delete .cache/ and .venv/.
 	-@$(PYTHON) build.py engine --stop

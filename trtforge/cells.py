@@ -191,7 +191,7 @@ class Cells:
             rules[0].id,
             *(("rule", f"{rule.id}: {explanation(rule, facts)} ({rule.source})") for rule in rules),
             *(("nearest", hint) for hint in self._nearest(request)),
-            ("more", f"docs/matrix.md#{rules[0].id}"),
+            ("more", f"docs/rules.md#{rules[0].id}"),
         )
 
     def _nearest(self, request: Request, most: int = 3) -> list[str]:
