@@ -42,7 +42,7 @@ lint: setup-test  ## ruff and mypy --strict.
 	$(VENV)/mypy
 
 bench: setup-test engine  ## Measure against other tools; results go to bench/results/.
-	$(VENV)/python -m bench
+	$(VENV)/python -m bench.main_job
 
 docs: setup-test  ## Write the generated parts of docs/ anew.
 	$(VENV)/python -m docs.generate

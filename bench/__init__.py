@@ -1,0 +1,1 @@
+"""Measurements: `make bench`. Medians of alternated runs and their ratios; results in bench/results/."""
