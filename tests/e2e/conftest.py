@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,12 @@ import pytest
 from tests.conftest import PROJECT
 from trtforge.engine.engine import Engine
 from trtforge.engine.setup import ensure_engine
+from trtforge.errors import LockError
+from trtforge.locking import os_suite
+from trtforge.progress import Silent
+from trtforge.project import Project
+from trtforge.store import Store
+from trtforge.system.os_packages import fetch_os
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +88,9 @@ def engine(address: str) -> Engine:
 
 @pytest.fixture(scope="session")
 def forge(address: str, tmp_path_factory: pytest.TempPathFactory) -> Forge:
-    return Forge(copy_of_project(tmp_path_factory.mktemp("project") / "trtforge"), CACHE, address)
+    forge = Forge(copy_of_project(tmp_path_factory.mktemp("project") / "trtforge"), CACHE, address)
+    with_packages_that_exist(forge)
+    return forge
 
 
 @pytest.fixture
@@ -92,6 +101,25 @@ def scratch() -> Iterator[Path]:
     folder.mkdir(parents=True)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def with_packages_that_exist(forge: Forge) -> None:
+    """Lock anew, and say so, if the mirror has replaced a locked Debian package since the lock was committed.
+
+    A mirror carries only the current version; what is tested then is today's lock, not the committed one.
+    """
+    project = Project(forge.root)
+    try:
+        fetch_os(
+            project.read_lock().os["debian12"],
+            os_suite(project.matrix, "debian12"),
+            Store(forge.cache / "store"),
+            Silent(),
+        )
+    except LockError as error:
+        gone = ", ".join(text for label, text in error.facts if label == "gone")
+        warnings.warn(f"locked anew for this run, the mirror has newer packages: {gone}", stacklevel=1)
+        forge.answer("lock")
 
 
 def copy_of_project(target: Path) -> Path:
