@@ -7,10 +7,12 @@ VENV := .venv/bin
 APT := python3-venv mmdebstrap ca-certificates
 APT_TEST := docker-registry skopeo umoci gcc libc6-dev git
 
+LOCKED := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
 CUDA ?= 12.1
 ARCH ?= ampere
 
-.PHONY: help setup setup-test engine image test test-unit lint bench docs clean
+.PHONY: help setup setup-test engine image test test-unit lint bench docs requirements clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +48,10 @@ bench: setup-test engine  ## Measure against other tools; results go to bench/re
 
 docs: setup-test  ## Write the generated parts of docs/ anew.
 	$(VENV)/python -m docs.generate
+
+requirements:  ## Lock trtforge's own requirements anew.
+	$(VENV)/uv pip compile --quiet $(LOCKED) pyproject.toml -o requirements.lock
+	$(VENV)/uv pip compile --quiet $(LOCKED) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
 
 clean:  ## Stop our Engine and delete .cache/ and .venv/.
 	-@$(PYTHON) build.py engine --stop
