@@ -66,6 +66,11 @@ class Forge:
         (chain,) = self.answer(line)
         return list(chain)
 
+    def layers(self, digest: str) -> list[str]:
+        """The layers' digests of an image in the store."""
+        blob = self.cache / "store" / "oci" / "blobs" / "sha256" / digest.removeprefix("sha256:")
+        return [layer["digest"] for layer in json.loads(blob.read_bytes())["layers"]]
+
     def with_empty_store(self, cache: Path) -> Forge:
         """The same project with another cache, which has the downloads (as links) and nothing else."""
         for kind in ("wheels", "debs"):

@@ -77,9 +77,12 @@ def test_a_second_architecture_adds_only_its_own_configuration(
     forge: Forge, ampere: list[dict[str, Any]]
 ) -> None:
     turing = forge.build("--cuda 12.1 --arch turing --tensorrt rtx")
-    assert [one["action"] for one in turing] == ["reuse", "reuse", "build"]
-    assert turing[-1]["layers_made"] == 1  # what the smoke tests expect of it
+    assert [one["action"] for one in turing[:2]] == ["reuse", "reuse"]
     assert turing[1]["digest"] == ampere[1]["digest"]
+    ours, theirs = forge.layers(turing[-1]["digest"]), forge.layers(ampere[-1]["digest"])
+    assert ours[:-1] == theirs[:-1]
+    assert ours[-1] != theirs[-1]  # what the smoke tests expect of it
+    assert turing[-1]["layers_made"] <= 1  # 0 where this test ran before
     details = {result["name"]: result["detail"] for result in turing[-1]["smoke"]["results"]}
     assert "SM 75 float16" in details["engine_build"]
 
