@@ -100,6 +100,7 @@ class Build:
     def layers(self, plans: Sequence[ImagePlan]) -> dict[str, Layer]:
         """Every layer of the planned images, by the key of its source; made if the store lacks it."""
         project = self.project
+        project.store.sweep()
         wheels: dict[str, Path] = {}
         for python, pins in wheels_needed(plans).items():
             wheels |= fetch(

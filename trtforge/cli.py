@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.exceptions import TyperException
 
 from trtforge import __version__
 from trtforge.commands.build import build
@@ -20,7 +23,7 @@ from trtforge.commands.plan import plan
 from trtforge.commands.render import render
 from trtforge.commands.schema import schema
 from trtforge.commands.smoke import smoke
-from trtforge.errors import ForgeError, Interrupted
+from trtforge.errors import EnvironmentLack, ForgeError, Interrupted, RequestError
 from trtforge.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -33,11 +36,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run `arguments` (default: the command line's) and exit with design.md's codes."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
     terminal = Terminal(json="--json" in typed)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: CI ends jobs so
     try:
-        _app()(_with_verb(typed), prog_name="python build.py")
+        sys.exit(_run(_with_verb(typed)))
     except ForgeError as error:
         terminal.error(error)
         sys.exit(error.exit_code)
+
+
+def _run(typed: list[str]) -> int:
+    """Run the verb; its exit code. Whatever a person can act on comes out as a ForgeError."""
+    try:
+        # Not standalone: click would tell wrong options and Ctrl-C in its own way.
+        return _app()(typed, prog_name="python build.py", standalone_mode=False) or 0
+    except TyperException as error:
+        verb = typed[0] if typed[0] in {verb.__name__ for verb in VERBS} else ""
+        known = ("next", " ".join(f"python build.py {verb} --help".split()))
+        raise RequestError(error.format_message().rstrip("."), known) from error
+    except BrokenPipeError:
+        # Who read our output has seen enough; what is still buffered must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        raise EnvironmentLack(
+            f"this machine says: {error.strerror or error}",
+            *([("at", str(error.filename))] if error.filename else []),
+            ("next", "correct that, and run the same command again"),
+        ) from error
 
 
 def _with_verb(typed: list[str]) -> list[str]:
@@ -77,6 +102,7 @@ def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
         try:
             verb(**options)
         except KeyboardInterrupt as error:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed twice, it must not break off the end
             raise Interrupted from error
 
     return wrapped

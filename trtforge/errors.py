@@ -62,6 +62,16 @@ class HashMismatch(BuildError):
         self.name, self.expected, self.actual = name, expected, actual
 
 
+class DamagedFile(HashMismatch):
+    """A file in the store is not what it was when it came in; it was dropped."""
+
+    def __init__(self, name: str, expected: str, actual: str) -> None:
+        super().__init__(name, expected, actual)
+        self.problem = f"{name} in the store was damaged, and is dropped"
+        again = "run the same command again: it is fetched anew, or made anew"
+        self.facts = (*self.facts[:2], ("next", again))
+
+
 class SmokeFailure(BuildError):
     """An image was built and is not good."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from typing import TYPE_CHECKING
 
 from trtforge.image import drop_images, find_image
@@ -18,12 +17,10 @@ if TYPE_CHECKING:
     from trtforge.recipe import Recipe
     from trtforge.store import Store
 
-DEAD_S = 24 * 3600
-"""Seconds after which work in progress must belong to a process that was killed."""
-
 
 def unneeded(recipes: Sequence[Recipe], store: Store) -> list[Path]:
-    """The files and folders of `store` that no image of `recipes` is or is made from, and dead work."""
+    """The files and folders of `store` that no image of `recipes` is or is made from, and the work of
+    processes that were killed."""
     sources = [source for recipe in recipes for source in recipe.sources.values()]
     diff_ids = {layer.diff_id for source in sources if (layer := store.layer(source.key))}
     keep = {
@@ -35,8 +32,7 @@ def unneeded(recipes: Sequence[Recipe], store: Store) -> list[Path]:
         "oci/blobs/sha256": {digest.removeprefix("sha256:") for digest in _blobs(recipes, store)},
     }
     gone = [path for folder, names in keep.items() for path in _others(store.root / folder, names)]
-    now = time.time()
-    return gone + [path for path in _others(store.root / "tmp", set()) if now - path.stat().st_mtime > DEAD_S]
+    return gone + store.dead_work()
 
 
 def collect(recipes: Sequence[Recipe], store: Store) -> int:

@@ -157,10 +157,10 @@ def drop_images(recipe_keys: set[str], store: Store) -> None:
 
 
 def _read_image(digest: Digest, store: Store) -> Image | None:
-    try:
-        manifest = json.loads(store.blob(digest).read_bytes())
-        config = store.blob(Digest(manifest["config"]["digest"])).read_bytes()
-    except FileNotFoundError:
+    if (body := store.read_blob(digest)) is None:
+        return None
+    manifest = json.loads(body)
+    if (config := store.read_blob(Digest(manifest["config"]["digest"]))) is None:
         return None
     layers = tuple(
         Layer(found["digest"], diff_id, found["size"], int(found["annotations"][UNPACKED]))
@@ -172,9 +172,9 @@ def _read_image(digest: Digest, store: Store) -> Image | None:
 def _entries(store: Store) -> list[dict[str, Any]]:
     try:
         index = json.loads((store.oci / "index.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return [entry for entry in index["manifests"] if REF in entry.get("annotations", {})]
+    except (FileNotFoundError, ValueError):  # not there, or damaged: images are named anew, which is cheap
         return []
-    return list(index["manifests"])
 
 
 def _write_index(entries: list[dict[str, Any]], store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -80,6 +81,48 @@ class TerminalBars:
 
     def note(self, text: str) -> None:
         self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class Stopped(Exception):
+    """Work was told to stop; whoever told it knows why."""
+
+
+class Stoppable:
+    """A progress through which work in threads can be ended: once `stop` was called, its next step raises.
+
+    Nothing else reaches a thread; and every long piece of work tells its progress of each step.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """End every task at its next step."""
+        self._stop.set()
+
+    @contextmanager
+    def task(self, label: str, total: int | None = None) -> Iterator[Advance]:
+        """A task of the other progress.
+
+        Raises:
+            Stopped: `stop` was called; from the task's `Advance` too.
+        """
+        self._go_on()
+        with self._progress.task(label, total) as advance:
+
+            def step(done: int) -> None:
+                self._go_on()
+                advance(done)
+
+            yield step
+
+    def note(self, text: str) -> None:
+        self._progress.note(text)
+
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
 
 
 @contextmanager

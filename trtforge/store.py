@@ -5,7 +5,7 @@
     oci/                            an OCI image layout: blobs/sha256/<hex>, index.json, oci-layout
     layers/<key>.json               what a layer was made from -> its digests and sizes
     records/<manifest hex>.json     what was read from inside a finished image
-    tmp/                            work in progress; anything in it may be deleted when nothing runs
+    tmp/                            work in progress; each folder in it is held by the process that uses it
 
 A file appears under its final name only when it is complete and checked (written to tmp/, then renamed),
 so an interrupt, a crash or a full disk leaves nothing half-made in sight.
@@ -14,7 +14,9 @@ so an interrupt, a crash or a full disk leaves nothing half-made in sight.
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
+import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -25,7 +27,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from trtforge.errors import EnvironmentLack
-from trtforge.oci import Digest, Layer
+from trtforge.oci import Digest, Layer, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,24 +53,60 @@ class Store:
         """A folder for work in progress on the store's own file system, removed at the end.
 
         Raises:
-            EnvironmentLack: the disk filled up while the folder was in use.
+            EnvironmentLack: the disk filled up while the folder was in use, or the store cannot be written.
         """
+        with self._writing():
+            with self.lock("tmp"):  # until it is held, it would be taken for a dead process's
+                folder, held = self._new_work()
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(held)
+
+    def _new_work(self) -> tuple[Path, int]:
         parent = self.root / "tmp"
         parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=parent))
-        try:
-            yield folder
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            free = shutil.disk_usage(self.root).free
-            raise EnvironmentLack(
-                f"the disk under {self.root} is full ({free >> 20} MiB left)",
-                ("state", "the store is whole: only unfinished work was dropped"),
-                ("next", "free some space (python build.py gc helps) and run the same command again"),
-            ) from error
-        finally:
+        held = os.open(folder, os.O_RDONLY)
+        fcntl.flock(held, fcntl.LOCK_SH)  # ends with the process, however that ends
+        return folder, held
+
+    def dead_work(self) -> list[Path]:
+        """The work of processes that were killed."""
+        with self.lock("tmp"):
+            return [folder for folder in sorted((self.root / "tmp").glob("*")) if not _is_held(folder)]
+
+    def sweep(self) -> None:
+        """Delete the work of processes that were killed."""
+        for folder in self.dead_work():
             shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Tell what is wrong with the disk, where writing to it fails inside the block."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                free = shutil.disk_usage(self.root).free
+                raise EnvironmentLack(
+                    f"the disk under {self.root} is full ({free >> 20} MiB left)",
+                    ("state", "the store is whole: only unfinished work was dropped"),
+                    ("next", "free some space (python build.py gc helps) and run the same command again"),
+                ) from error
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and self._has(error.filename):
+                raise EnvironmentLack(
+                    f"the store {self.root} cannot be written: {error.strerror}",
+                    ("at", str(error.filename)),
+                    ("next", "make it yours (chown), or name another folder: TRTFORGE_CACHE=DIR"),
+                ) from error
+            raise
+
+    def _has(self, file: object) -> bool:
+        """Whether `file`, which could not be written, is of the store, or where the store was to be made."""
+        path = Path(str(file))
+        return path.is_relative_to(self.root) or path in self.root.parents
 
     def publish(self, file: Path, target: Path) -> None:
         """Move the complete, checked `file` to its final name at once; an equal one already there stays."""
@@ -81,9 +119,19 @@ class Store:
 
     def write_blob(self, data: bytes, digest: Digest) -> None:
         """Keep a small blob (a configuration, a manifest)."""
-        with self.work_folder() as work:
-            (work / "blob").write_bytes(data)
-            self.publish(work / "blob", self.blob(digest))
+        if self.read_blob(digest) is None:  # or it was damaged
+            self.blob(digest).unlink(missing_ok=True)
+            with self.work_folder() as work:
+                (work / "blob").write_bytes(data)
+                self.publish(work / "blob", self.blob(digest))
+
+    def read_blob(self, digest: Digest) -> bytes | None:
+        """A small blob, if it is there and undamaged."""
+        try:
+            data = self.blob(digest).read_bytes()
+        except FileNotFoundError:
+            return None
+        return data if digest_of(data) == digest else None
 
     def write_text(self, target: Path, text: str) -> None:
         """Replace the text file `target` (below the root) at once."""
@@ -96,7 +144,7 @@ class Store:
         """The layer made from `key`, if its blob is still there and has its size."""
         try:
             layer = Layer(**json.loads((self.root / "layers" / f"{key}.json").read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError, TypeError):  # not there, or not what we wrote
             return None
         return layer if self.holds(layer) else None
 
@@ -113,8 +161,34 @@ class Store:
         self.publish(blob, target)
         self.write_text(self.root / "layers" / f"{key}.json", json.dumps(asdict(layer), sort_keys=True))
 
-    def lock(self, name: str) -> FileLock:
-        """A lock that keeps two processes from making the same thing at once."""
-        folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{name}.lock")
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Keep two threads or processes from making the same thing at once.
+
+        Raises:
+            EnvironmentLack: the store cannot be written.
+        """
+        file = FileLock(self.root / "locks" / f"{name}.lock")
+        with self._writing():
+            (self.root / "locks").mkdir(parents=True, exist_ok=True)
+            file.acquire()
+        try:
+            yield
+        finally:
+            file.release()
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a living process uses this work folder."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:  # just now removed by who used it
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(handle)

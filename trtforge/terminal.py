@@ -24,8 +24,7 @@ class Terminal:
 
     def __init__(self, *, json: bool = False) -> None:
         self.json = json
-        self._out = Console(soft_wrap=True, highlight=False)
-        self._err = Console(stderr=True, soft_wrap=True, highlight=False)
+        self._out, self._err = _console(stderr=False), _console(stderr=True)
 
     def progress(self) -> AbstractContextManager[Progress]:
         """Progress for the length of a `with` block."""
@@ -55,6 +54,17 @@ class Terminal:
     def warn(self, text: str) -> None:
         """Say one line beside the result."""
         self._err.print(text, markup=False)
+
+
+_UNFOLDED = 10_000
+"""Columns of what is not a terminal: whatever reads a pipe or a log wants lines as they are."""
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, soft_wrap=True, highlight=False)
+    if not console.is_terminal:
+        console.width = _UNFOLDED
+    return console
 
 
 def plain_table(*columns: str) -> Table:

@@ -7,6 +7,8 @@ file only when it lacks that layer, so the leading layers it already has need no
 
 from __future__ import annotations
 
+import hashlib
+import io
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +21,8 @@ from trtforge.oci import Digest, Layer, canonical_json, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from typing_extensions import Buffer
 
     from trtforge.progress import Advance
     from trtforge.store import Store
@@ -82,16 +86,50 @@ def _members(image: LoadableImage, store: Store, present: int, advance: Advance)
 def _inflated(layer: Layer, store: Store, advance: Advance) -> Iterator[bytes]:
     blob = store.blob(layer.digest)
     try:
-        with igzip.open(blob, "rb") as file:  # type: ignore[no-untyped-call]
-            while chunk := file.read(CHUNK):
-                yield chunk
-                advance(len(chunk))
-    except (OSError, EOFError, ValueError, zlib.error, igzip_lib.IsalError) as error:  # type: ignore[misc]
+        with blob.open("rb") as raw:
+            hashed = _Hashed(raw)
+            with igzip.open(hashed, "rb") as file:  # type: ignore[no-untyped-call]
+                while chunk := file.read(CHUNK):
+                    yield chunk
+                    advance(len(chunk))
+            if hashed.digest() != layer.digest:
+                raise ValueError("it is not what its name says")
+    except FileNotFoundError as error:
         raise BuildError(
-            f"a layer in the store cannot be read: {error}",
+            "a layer is not in the store any more",
             ("blob", str(blob)),
-            ("next", "delete that file and run the same command again: the layer is made anew"),
+            ("next", "run the same command again: the layer is made anew"),
         ) from error
+    except (OSError, EOFError, ValueError, zlib.error, igzip_lib.IsalError) as error:  # type: ignore[misc]
+        blob.unlink(missing_ok=True)
+        raise BuildError(
+            f"a layer in the store was damaged, and is dropped: {error}",
+            ("blob", str(blob)),
+            ("next", "run the same command again: the layer is made anew"),
+        ) from error
+
+
+class _Hashed(io.RawIOBase):
+    """Reads a file and hashes what was read, so that loading an image also checks its blobs."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file = file
+        self._sha256 = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int:
+        view = memoryview(buffer)
+        count = self._file.readinto(view)
+        self._sha256.update(view[:count])
+        return count
+
+    def digest(self) -> Digest:
+        """Of the whole file, whose rest is read for it."""
+        while self.read(CHUNK):
+            pass
+        return Digest(f"sha256:{self._sha256.hexdigest()}")
 
 
 def _file_name(layer: Layer) -> str:

@@ -11,7 +11,8 @@ import hashlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from installer.destinations import WheelDestination
@@ -82,9 +83,9 @@ def bytecode_layer(
             archive = stack.enter_context(WheelArchive(path))
             sources.update(_sources(archive, target))
         pool = stack.enter_context(ThreadPoolExecutor(jobs))
-        for batch, compiled in _in_order(pool, jobs, target, interpreter, _batches(sources)):
+        compiler = _Compiler(target, interpreter, advance)
+        for batch, compiled in _in_order(pool, jobs, compiler, _batches(sources)):
             for source, bytecode in zip(batch, compiled, strict=True):
-                advance(source.member.size)
                 cached = _cached(source.path, target)
                 if bytecode and len(cached.rpartition("/")[2].encode()) <= MAX_NAME:
                     tar.add_file(cached, bytecode)
@@ -116,8 +117,9 @@ def bytecode_in_store(
     with store.lock(key), store.work_folder() as work:
         if layer := store.layer(key):
             return layer
-        with ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(verify, wheels))
+        size = sum(wheel.path.stat().st_size for wheel in wheels)
+        with progress.task("check wheels", size) as advance, ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(partial(verify, advance=advance), wheels))
         with (
             interpreter() as command,
             progress.task("bytecode") as advance,
@@ -194,14 +196,13 @@ def _batches(sources: dict[str, _Source]) -> Iterator[list[_Source]]:
 def _in_order(
     pool: ThreadPoolExecutor,
     jobs: int,
-    target: InstallTarget,
-    interpreter: Sequence[str],
+    compiler: _Compiler,
     batches: Iterable[list[_Source]],
 ) -> Iterator[tuple[list[_Source], list[bytes]]]:
     """Each batch with its bytecode, in order; a few are compiled ahead, so memory stays flat."""
     waiting: deque[tuple[list[_Source], Future[list[bytes]]]] = deque()
     for batch in batches:
-        waiting.append((batch, pool.submit(_compile, batch, target, interpreter)))
+        waiting.append((batch, pool.submit(compiler.compile, batch)))
         if len(waiting) > 2 * jobs:
             first, future = waiting.popleft()
             yield first, future.result()
@@ -209,9 +210,20 @@ def _in_order(
         yield rest, future.result()
 
 
-def _compile(batch: list[_Source], target: InstallTarget, interpreter: Sequence[str]) -> list[bytes]:
-    contents = ((source.path, source.archive.read(source.member, MAX_SOURCE)) for source in batch)
-    return compile_in(interpreter, target.python, contents)
+@dataclass(frozen=True)
+class _Compiler:
+    target: InstallTarget
+    interpreter: Sequence[str]
+    advance: Advance
+
+    def compile(self, batch: list[_Source]) -> list[bytes]:
+        """The bytecode of each source; the batch ends early if `advance` raises."""
+        return compile_in(self.interpreter, self.target.python, self._contents(batch))
+
+    def _contents(self, batch: list[_Source]) -> Iterator[tuple[str, bytes]]:
+        for source in batch:
+            self.advance(source.member.size)
+            yield source.path, source.archive.read(source.member, MAX_SOURCE)
 
 
 def _cached(source: str, target: InstallTarget) -> str:

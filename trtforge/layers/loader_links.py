@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from trtforge.errors import BuildError
 from trtforge.layers.gzip_tar import GzipTar
+from trtforge.layers.wheel_layer import PinnedWheel, verify
 from trtforge.oci import Layer, canonical_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from trtforge.layers.install_target import InstallTarget
+    from trtforge.progress import Progress
     from trtforge.store import Store
 
 _FORMAT = 1
@@ -39,22 +39,27 @@ def layer_key(sha256: str, folder: str, target: InstallTarget) -> str:
     return hashlib.sha256(canonical_json(facts)).hexdigest()
 
 
-def links_in_store(wheel: Path, sha256: str, folder: str, target: InstallTarget, store: Store) -> Layer:
+def links_in_store(
+    wheel: PinnedWheel, folder: str, target: InstallTarget, store: Store, progress: Progress
+) -> Layer:
     """A layer with a link for each shared library directly in `folder` of `wheel`; from the store if there.
 
     Raises:
+        HashMismatch: the wheel is not the one that is pinned. Nothing is kept.
         BuildError: there is no library in that folder.
     """
-    key = layer_key(sha256, folder, target)
+    key = layer_key(wheel.sha256, folder, target)
     with store.lock(f"layer-{key}"):
         if found := store.layer(key):
             return found
-        with zipfile.ZipFile(wheel) as archive:
+        with progress.task(f"check {wheel.path.name}", wheel.path.stat().st_size) as advance:
+            verify(wheel, advance)
+        with zipfile.ZipFile(wheel.path) as archive:
             paths = [PurePosixPath(name) for name in archive.namelist()]
         libraries = sorted(path for path in paths if str(path.parent) == folder and ".so" in path.suffixes)
         if not libraries:
             raise BuildError(
-                f"{wheel.name} holds no shared library in {folder}/",
+                f"{wheel.path.name} holds no shared library in {folder}/",
                 ("next", "correct libs_folder of this flavour in matrix.yaml"),
             )
         with store.work_folder() as work:

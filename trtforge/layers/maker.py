@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from trtforge.errors import DamagedFile, HashMismatch
 from trtforge.layers.bytecode import bytecode_in_store
 from trtforge.layers.image_python import interpreter_in
 from trtforge.layers.loader_links import links_in_store
 from trtforge.layers.sources import BytecodeSource, LayerSource, LinksSource, OsSource, WheelSource
 from trtforge.layers.wheel_layer import PinnedWheel, layer_in_store
+from trtforge.progress import Stoppable
 from trtforge.system.os_layer import OsLayer, os_layer
 from trtforge.system.os_packages import fetch_os
 
@@ -42,17 +44,35 @@ class LayerMaker:
     def make(self, sources: Iterable[LayerSource]) -> dict[str, Layer]:
         """The layers of `sources` by key; those that the store has are not made again.
 
-        The largest come first, so that no core waits at the end for one that started late.
+        The largest come first, so that no core waits at the end for one that started late. If one fails, or
+        this thread is interrupted, the others end at their next step and keep nothing.
+
+        Raises:
+            DamagedFile: a wheel or a Debian package in the store is not the locked one; it is dropped.
+            BuildError: a layer cannot be made.
+            EnvironmentLack: this machine lacks what making them takes.
         """
+        progress = Stoppable(self.progress)
+        maker = replace(self, progress=progress)
         distinct = {source.key: source for source in sources}
-        with ThreadPoolExecutor(self.jobs, "layer") as pool:
-            ordered = sorted(distinct.items(), key=lambda item: -_work(item[1]))
-            running = {key: pool.submit(self._make, source) for key, source in ordered}
-            try:
-                return {key: future.result() for key, future in running.items()}
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+        try:
+            with ThreadPoolExecutor(self.jobs, "layer") as pool:
+                ordered = sorted(distinct.items(), key=lambda item: -_work(item[1]))
+                running = {key: pool.submit(maker._make, source) for key, source in ordered}
+                try:
+                    for done in as_completed(running.values()):
+                        done.result()
+                    return {key: future.result() for key, future in running.items()}
+                except BaseException:
+                    progress.stop()
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+        except HashMismatch as error:
+            # Wheels are checked when they come and again when they are read: this one has changed since.
+            if error.expected not in self.wheels:
                 raise
+            self.wheels[error.expected].unlink(missing_ok=True)
+            raise DamagedFile(error.name, error.expected, error.actual) from error
 
     def _make(self, source: LayerSource) -> Layer:
         if layer := self.store.layer(source.key):  # then neither its wheels nor its packages are here
@@ -73,7 +93,7 @@ class LayerMaker:
                     self.jobs,
                 )
             case LinksSource(pin, folder, target):
-                return links_in_store(self.wheels[pin.sha256], pin.sha256, folder, target, self.store)
+                return links_in_store(self._pinned([pin])[0], folder, target, self.store, self.progress)
 
     def _system(self, source: OsSource) -> OsLayer:
         with self.store.lock(f"system-{source.key}"):  # its bytecode's maker asks for it at the same time

@@ -53,6 +53,8 @@ FORMAT = 1
 
 _PYTHON = b"#!python"
 
+_CHUNK = 1 << 20
+
 MAX_SCRIPT = 16 << 20
 """Bytes of a `#!python` script, which is rewritten in memory; text, so far below."""
 
@@ -120,14 +122,18 @@ def layer_key(wheels: Sequence[PinnedWheel], target: InstallTarget) -> str:
     return hashlib.sha256(canonical_json(facts)).hexdigest()
 
 
-def verify(wheel: PinnedWheel) -> None:
-    """Read all of `wheel` and check its hash.
+def verify(wheel: PinnedWheel, advance: Advance = ignore) -> None:
+    """Read all of `wheel` and check its hash; `advance` is told the bytes read.
 
     Raises:
         HashMismatch: it is not the file that is pinned.
     """
+    found = hashlib.sha256()
     with wheel.path.open("rb") as file:
-        _compare(wheel.path, wheel.sha256, hashlib.file_digest(file, "sha256").hexdigest())
+        while chunk := file.read(_CHUNK):
+            found.update(chunk)
+            advance(len(chunk))
+    _compare(wheel.path, wheel.sha256, found.hexdigest())
 
 
 def _compare(path: Path, expected: str, actual: str) -> None:

@@ -12,19 +12,25 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote
 
 from trtforge.errors import BuildError, EnvironmentLack
 from trtforge.oci import EPOCH
+from trtforge.progress import ignore
 from trtforge.system.os_sources import image_sources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trtforge.progress import Advance
     from trtforge.system.os_packages import OsPackage, OsSuite
+
+_FULL = 8 << 20
+"""Bytes: a disk with less free is full, when mmdebstrap fails."""
 
 _SLIM = """\
 # Docker images are read by programs: no documentation (but licences) and no translations.
@@ -49,15 +55,23 @@ class OsOptions:
 
 
 def bootstrap(
-    packages: Sequence[OsPackage], debs: Sequence[Path], suite: OsSuite, options: OsOptions, work: Path
+    packages: Sequence[OsPackage],
+    debs: Sequence[Path],
+    suite: OsSuite,
+    options: OsOptions,
+    work: Path,
+    advance: Advance = ignore,
 ) -> Path:
     """Install `packages`, whose files are `debs` in the same order; returns the tar of the result, in `work`.
 
     What mmdebstrap says goes to mmdebstrap.log in `work`.
 
+    Args:
+        advance: told nothing, several times a second; if it raises, mmdebstrap is ended.
+
     Raises:
         BuildError: the packages do not install (they are not all, or a maintainer script failed).
-        EnvironmentLack: mmdebstrap is missing.
+        EnvironmentLack: mmdebstrap is missing, or a disk is full.
     """
     if shutil.which("mmdebstrap") is None:
         raise EnvironmentLack(
@@ -68,13 +82,14 @@ def bootstrap(
     sources_at, sources = image_sources(apt, suite)
     tar, log = work / "root.tar", work / "mmdebstrap.log"
     # Not in `work`: without root's rights mmdebstrap works under other user IDs, which may not enter a home.
-    with tempfile.TemporaryDirectory(prefix="trtforge-os-") as folder:
+    with tempfile.TemporaryDirectory(prefix="trtforge-os-", ignore_cleanup_errors=True) as folder:
         shared = Path(folder)
         shared.chmod(0o755)
         _write_repository(shared, packages, debs)
         _write(shared / "slim", _SLIM)
         _write(shared / "sources", sources)
         command = [
+            *_enclosure(),
             "mmdebstrap",
             f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
             "--variant=apt",
@@ -88,18 +103,54 @@ def bootstrap(
             f"deb [trusted=yes] copy:{quote(str(shared))} ./",
         ]
         with log.open("wb") as output:
-            environment = _environment(shared)
-            done = subprocess.run(
-                command, stdout=output, stderr=output, env=environment, umask=0o022, check=False
+            failed = _run(command, output, _environment(shared), advance)
+        said = log.read_text(encoding="utf-8", errors="replace")
+        # The full disk may have no room for what mmdebstrap says, or be empty again once it has cleaned up.
+        if failed and ("No space left" in said or _is_full(shared) or _is_full(work)):
+            raise EnvironmentLack(
+                f"the disk is full: no room for the OS layer of {suite.distribution} {suite.codename}",
+                ("writes to", f"{shared.parent}, {work}"),
+                ("next", "free about 1 GB (TMPDIR and TRTFORGE_CACHE name other places)"),
             )
-    if done.returncode:
-        last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+    if failed:
+        last = said.splitlines()[-15:]
         raise BuildError(
             f"mmdebstrap could not make {suite.distribution} {suite.codename}",
             *(("mmdebstrap", line) for line in last),
             ("next", "if packages are missing, lock again: python build.py lock"),
         )
     return tar
+
+
+def _is_full(folder: Path) -> bool:
+    return shutil.disk_usage(folder).free < _FULL
+
+
+def _enclosure() -> list[str]:
+    """What mmdebstrap is run in: mounts and processes of its own, which end when we end, even killed.
+
+    Else it would leave mounts of /dev and /sys behind, and processes that go on. Without root's rights it
+    makes such a thing for itself; where root may not make one, it does without.
+    """
+    command = ["setpriv", "--pdeathsig", "KILL"]
+    command += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if os.geteuid() != 0 or shutil.which("setpriv") is None or shutil.which("unshare") is None:
+        return []
+    return [] if subprocess.run([*command, "true"], capture_output=True, check=False).returncode else command
+
+
+def _run(command: Sequence[str], output: BinaryIO, environment: dict[str, str], advance: Advance) -> int:
+    """Run `command` to its end, or until `advance` raises; its exit status."""
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, umask=0o022
+    ) as process:
+        try:
+            while True:
+                advance(0)
+                with suppress(subprocess.TimeoutExpired):
+                    return process.wait(0.2)
+        finally:
+            process.kill()
 
 
 def _write_repository(folder: Path, packages: Sequence[OsPackage], debs: Sequence[Path]) -> None:

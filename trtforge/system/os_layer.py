@@ -155,12 +155,12 @@ def _make(
     options: OsOptions,
 ) -> Layer:
     name = f"OS layer {suite.distribution} {suite.codename}"
-    with progress.task(name), store.work_folder() as work:
-        tar = bootstrap(packages, debs, suite, options, work)
+    with progress.task(name) as advance, store.work_folder() as work:
+        tar = bootstrap(packages, debs, suite, options, work, advance)
         with tar.open("rb") as raw, (work / "clean.tar").open("wb") as clean:
             clean_tar(raw, clean)
         with (work / "clean.tar").open("rb") as clean, (work / "layer").open("wb") as out:
-            layer = compress_tar(clean, out)
+            layer = compress_tar(clean, out, advance=lambda _size: advance(0))
         store.keep_layer(key, work / "layer", layer)
         return layer
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trtforge.errors import EnvironmentLack, HashMismatch, LockError, RequestError
+from trtforge.errors import DamagedFile, EnvironmentLack, HashMismatch, LockError, RequestError
 from trtforge.system.apt import apt_says, no_answer, private_apt
 
 if TYPE_CHECKING:
@@ -113,9 +113,13 @@ def fetch_os(packages: Sequence[OsPackage], suite: OsSuite, store: Store, progre
     Raises:
         LockError: the mirror does not have the locked version of a package any more.
         HashMismatch: a file is not the one that was locked; it is not kept.
+        DamagedFile: one in the store is not any more; it is dropped.
         EnvironmentLack: apt, the keys or an answer from the mirror are missing.
     """
     files = [store.file("debs", package.sha256, package.filename) for package in packages]
+    for package, file in zip(packages, files, strict=True):
+        if file.exists():
+            _check_stored(file, package)
     missing = [package for package, file in zip(packages, files, strict=True) if not file.exists()]
     if missing:
         with store.work_folder() as work, private_apt(suite, work) as apt:
@@ -162,6 +166,15 @@ def _download(
                 errors.append(line)
     if process.returncode:
         raise no_answer(suite, "".join(errors))
+
+
+def _check_stored(file: Path, package: OsPackage) -> None:
+    """Raise unless `file`, which was checked when it came, still is the locked one; else drop it."""
+    try:
+        _check(file, package)
+    except HashMismatch as error:
+        file.unlink(missing_ok=True)
+        raise DamagedFile(error.name, error.expected, error.actual) from error
 
 
 def _check(file: Path, package: OsPackage) -> None:
