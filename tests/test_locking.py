@@ -12,8 +12,9 @@ from trtforge.locking import Locking
 from trtforge.progress import Silent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from trtforge.base import Base
     from trtforge.cells import Cell, Cells
     from trtforge.index.pins import Pin
     from trtforge.index.resolve import Need
@@ -51,8 +52,17 @@ def pick(cells: Cells, **request: str) -> Cell:
     return choice.cell
 
 
+def no_base(reference: str) -> Base:
+    raise AssertionError(f"nobody brought {reference}")
+
+
 def run(
-    cells: Cells, indexes: Indexes, *wanted: Cell, old: Lock | None = None, upgrade: bool = False
+    cells: Cells,
+    indexes: Indexes,
+    *wanted: Cell,
+    old: Lock | None = None,
+    upgrade: bool = False,
+    bring: Callable[[str], Base] = no_base,
 ) -> Lock:
     locking = Locking(
         cells,
@@ -60,6 +70,7 @@ def run(
         Sources(),
         Silent(),
         upgrade=upgrade,
+        bring=bring,
         wheels=indexes.wheels,
         packages=indexes.packages,
     )

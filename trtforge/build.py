@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from trtforge.base import base_image, load_base
 from trtforge.engine.docker_archive import LoadableImage
 from trtforge.engine.docker_builder import build_with_docker
 from trtforge.engine.engine import RECIPE_LABEL
@@ -121,7 +122,7 @@ class Build:
                 recipe.dockerfile,
                 {path: layers[source.key] for path, source in recipe.sources.items()},
                 recipe.files,
-                images[recipe.parent.key] if recipe.parent else None,
+                self._below(recipe, images),
                 store,
             )
             images[recipe.key] = image
@@ -144,6 +145,12 @@ class Build:
             )
         return records
 
+    def _below(self, recipe: Recipe, images: Mapping[str, Image]) -> Image | None:
+        """What FROM names."""
+        if recipe.base:
+            return base_image(recipe.base, self.project.store, self.progress)
+        return images[recipe.parent.key] if recipe.parent else None
+
     def _with_docker(
         self, plans: Sequence[ImagePlan], layers: Mapping[str, Layer], engine: Engine
     ) -> dict[str, Record]:
@@ -152,8 +159,9 @@ class Build:
         for plan in plans:
             recipe = plan.recipe
             if not _in_engine(recipe, engine):
+                here = self._on_local_base(recipe, engine)
                 with store.work_folder() as work:
-                    render_context(recipe, layers, store, work / "context")
+                    render_context(here, layers, store, work / "context")
                     build_with_docker(work / "context", recipe.refs, engine, self.progress)
             facts = engine.facts(recipe.ref)
             records[recipe.key] = self._recorded(
@@ -168,6 +176,20 @@ class Build:
                 )
             )
         return records
+
+    def _on_local_base(self, recipe: Recipe, engine: Engine) -> Recipe:
+        """`recipe` with FROM naming the brought base as the Engine has it from us: it need not reach, or
+        be let into, the registry."""
+        if recipe.base is None:
+            return recipe
+        load_base(
+            base_image(recipe.base, self.project.store, self.progress),
+            engine,
+            self.project.store,
+            self.progress,
+        )
+        local = recipe.dockerfile.replace(f"FROM {recipe.base.image}\n", f"FROM {recipe.base.tag}\n", 1)
+        return replace(recipe, dockerfile=local)
 
     def _recorded(self, record: Record) -> Record:
         """`record` with the smoke results that this very image has had, kept in the store."""
@@ -191,7 +213,7 @@ class Build:
 def _made(plan: ImagePlan, records: Mapping[str, Record]) -> int:
     """How many layers `plan` added: those that were missing, and what it copied."""
     recipe = plan.recipe
-    below = records[recipe.parent.key].layers if recipe.parent else 0
+    below = records[recipe.parent.key].layers if recipe.parent else recipe.base.layers if recipe.base else 0
     copied = records[recipe.key].layers - below - len(recipe.sources)
     return len(plan.missing) + copied
 

@@ -94,6 +94,26 @@ class CompatibilityError(RequestError):
         self.rule = rule
 
 
+class UnfitBase(CompatibilityError):
+    """A base that was brought is not what matrix.yaml says of it, or not what the cell needs.
+
+    Args:
+        base: its reference.
+        misfits: rule -> what is wrong by it, and what was found; at least one.
+    """
+
+    def __init__(self, base: str, misfits: dict[str, str]) -> None:
+        rule, why = next(iter(misfits.items()))
+        super().__init__(
+            f"{base} cannot be the base: {why}",
+            rule,
+            *(("rule", f"{name}: {text}") for name, text in misfits.items()),
+            ("next", "name another base in matrix.yaml, or ask for the cell that this one fits"),
+            ("more", "docs/base.md#what-is-verified"),
+        )
+        self.base, self.misfits = base, misfits
+
+
 class LockError(RequestError):
     """matrix.lock is missing, stale, edited or does not hold what was asked."""
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from trtforge.base import held_base
 from trtforge.image import drop_images, find_image
 from trtforge.layers.sources import OsSource
 from trtforge.oci import digest_of
+from trtforge.registry.pull import layer_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from trtforge.image import Image
     from trtforge.oci import Digest
     from trtforge.recipe import Recipe
     from trtforge.store import Store
@@ -26,7 +29,7 @@ def unneeded(recipes: Sequence[Recipe], store: Store) -> list[Path]:
     keep = {
         "wheels": {pin.sha256 for one in sources if not isinstance(one, OsSource) for pin in one.pins},
         "debs": {package.sha256 for one in sources if isinstance(one, OsSource) for package in one.packages},
-        "layers": {f"{source.key}.json" for source in sources},
+        "layers": {f"{key}.json" for key in (*(one.key for one in sources), *_base_layers(recipes, store))},
         "records": {f"{one.key.removeprefix('sha256:')}.json" for one in recipes},
         "rootfs": {diff_id.removeprefix("sha256:") for diff_id in diff_ids},
         "oci/blobs/sha256": {digest.removeprefix("sha256:") for digest in _blobs(recipes, store)},
@@ -55,13 +58,24 @@ def size_of(path: Path) -> int:
     return path.lstat().st_size
 
 
-def _blobs(recipes: Iterable[Recipe], store: Store) -> Iterator[Digest]:
+def _blobs(recipes: Sequence[Recipe], store: Store) -> Iterator[Digest]:
     for recipe in recipes:
         yield from (layer.digest for source in recipe.sources.values() if (layer := store.layer(source.key)))
-        if image := find_image(recipe.ref, recipe.key, store):
-            yield image.digest
-            yield digest_of(image.config)
-            yield from (layer.digest for layer in image.layers)
+    made = [find_image(recipe.ref, recipe.key, store) for recipe in recipes]
+    for image in filter(None, [*made, *_bases(recipes, store)]):
+        yield image.digest
+        yield digest_of(image.config)
+        yield from (layer.digest for layer in image.layers)
+
+
+def _bases(recipes: Iterable[Recipe], store: Store) -> list[Image]:
+    """The brought bases that recipes stand on, as far as the store has them."""
+    bases = {recipe.base.manifest: recipe.base for recipe in recipes if recipe.base}
+    return [image for base in bases.values() if (image := held_base(base, store))]
+
+
+def _base_layers(recipes: Iterable[Recipe], store: Store) -> Iterator[str]:
+    return (layer_name(layer.digest) for image in _bases(recipes, store) for layer in image.layers)
 
 
 def _others(folder: Path, keep: set[str]) -> list[Path]:

@@ -69,7 +69,8 @@ def assemble(
         RequestError: an instruction that cannot be followed without running something.
     """
     config: dict[str, Any] = json.loads(parent.config) if parent else _empty_config()
-    settings: dict[str, Any] = config["config"]
+    settings: dict[str, Any] = config.setdefault("config", {})  # a base of others may lack it
+    history: list[dict[str, Any]] = config.setdefault("history", [])
     stack = list(parent.layers) if parent else []
     for instruction in read_dockerfile(dockerfile):
         added = None
@@ -81,11 +82,11 @@ def assemble(
             case "COPY":
                 added = _copied(instruction, files, store)
             case "ENV":
-                env = dict(item.split("=", 1) for item in settings.get("Env", []))
+                env = dict(item.split("=", 1) for item in settings.get("Env") or [])
                 env |= instruction.pairs(env)
                 settings["Env"] = [f"{key}={value}" for key, value in env.items()]
             case "LABEL":
-                settings["Labels"] = settings.get("Labels", {}) | instruction.pairs({})
+                settings["Labels"] = (settings.get("Labels") or {}) | instruction.pairs({})
             case "USER":
                 settings["User"] = instruction.value
             case "WORKDIR":
@@ -100,7 +101,7 @@ def assemble(
         entry = {"created": _created(), "created_by": f"{instruction.name} {instruction.value}"}
         if added:
             stack.append(added)
-        config["history"].append(entry if added else entry | {"empty_layer": True})
+        history.append(entry if added else entry | {"empty_layer": True})
     config["rootfs"] = {"type": "layers", "diff_ids": [layer.diff_id for layer in stack]}
     return keep_image(canonical_json(config), tuple(stack), store)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from trtforge.base import Base  # noqa: TC001 (pydantic needs it at run time)
 from trtforge.errors import LockError
 from trtforge.index.pins import Pin  # noqa: TC001
 from trtforge.oci import Digest, canonical_json, digest_of
@@ -37,7 +38,8 @@ class LockedCell(_Model):
     """A cell's place in the lock.
 
     state: "locked", or "unlocked" with the `reason` why its packages could not be had.
-    base: the set of wheels of its PyTorch-CUDA image; tensorrt: the set that its own image adds.
+    base: the set of wheels of its PyTorch-CUDA image, "" on a brought base; tensorrt: the set that its own
+        image adds.
     """
 
     axes: dict[str, str]
@@ -50,13 +52,15 @@ class LockedCell(_Model):
 class Lock(_Model):
     """The whole of matrix.lock.
 
-    os: operating system -> its Debian packages.
+    os: operating system -> its Debian packages. bases: what was found in an operating system that is a
+        brought base.
     wheels: file name -> pin. sets: a name -> the file names of the wheels that one image of the chain adds.
     cells: a cell's tag -> where its pins are.
     """
 
     inputs: str
     os: dict[str, tuple[OsPackage, ...]] = Field(default_factory=dict)
+    bases: dict[str, Base] = Field(default_factory=dict)
     sets: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     cells: dict[str, LockedCell] = Field(default_factory=dict)
     wheels: dict[str, Pin] = Field(default_factory=dict)
@@ -68,12 +72,13 @@ class Lock(_Model):
     def pruned(self) -> Lock:
         """Without the sets, wheels and systems that no cell uses."""
         locked = [cell for cell in self.cells.values() if cell.state == "locked"]
-        sets = {name for cell in locked for name in (cell.base, cell.tensorrt)}
+        sets = {name for cell in locked for name in (cell.base, cell.tensorrt) if name}
         systems = {cell.axes["os"] for cell in locked}
         files = {file for name in sets for file in self.sets[name]}
         return self.model_copy(
             update={
-                "os": {name: self.os[name] for name in sorted(systems)},
+                "os": {name: self.os[name] for name in sorted(systems & self.os.keys())},
+                "bases": {name: self.bases[name] for name in sorted(systems & self.bases.keys())},
                 "sets": {name: self.sets[name] for name in sorted(sets)},
                 "wheels": {file: self.wheels[file] for file in sorted(files)},
                 "cells": dict(sorted(self.cells.items())),

@@ -5,18 +5,20 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from trtforge.base import Base, verify_base
 from trtforge.errors import EnvironmentLack, ForgeError, IndexUnreachable, ResolutionError
 from trtforge.index.resolve import Need, resolve
 from trtforge.lock import Lock, LockedCell
+from trtforge.matrix import BroughtBase
 from trtforge.system.os_packages import OsSuite, resolve_os
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from trtforge.cells import Cell, Cells
-    from trtforge.index.pins import Pin
+    from trtforge.index.pins import Held, Pin
     from trtforge.index.uv import Sources
-    from trtforge.matrix import Matrix
+    from trtforge.matrix import Matrix, Os
     from trtforge.progress import Progress
     from trtforge.system.os_packages import OsPackage
 
@@ -25,8 +27,8 @@ PLATFORM = "x86_64-manylinux_2_28"
 
 
 def os_suite(matrix: Matrix, name: str) -> OsSuite:
-    """The suite that the OS `name` of the matrix is installed from."""
-    system = matrix.axes.os[name]
+    """The suite that the OS `name` of the matrix, a distribution, is installed from."""
+    system: Os = matrix.axes.os[name]  # type: ignore[assignment]
     components = ("main", "universe") if system.distribution == "ubuntu" else ("main",)
     mirror = matrix.mirrors.get(system.distribution)
     return OsSuite(system.distribution, system.codename, components=components, mirror=mirror)
@@ -37,6 +39,7 @@ class Locking:
 
     Args:
         old: the lock to go on from. Its pins are kept where they still satisfy, unless `upgrade`.
+        bring: fetches and examines the base with this reference.
         wheels, packages: where Python and Debian packages are resolved; tests put their own here.
     """
 
@@ -47,15 +50,17 @@ class Locking:
         sources: Sources,
         progress: Progress,
         *,
+        bring: Callable[[str], Base],
         upgrade: bool = False,
         wheels: Callable[..., tuple[Pin, ...]] = resolve,
         packages: Callable[[OsSuite, Sequence[str]], tuple[OsPackage, ...]] = resolve_os,
     ) -> None:
         self._cells, self._old, self._sources, self._progress = cells, old, sources, progress
         self._upgrade = upgrade
-        self._wheels, self._packages = wheels, packages
+        self._bring, self._wheels, self._packages = bring, wheels, packages
         self._sets: dict[str, tuple[Pin, ...]] = {}
         self._systems: dict[str, tuple[OsPackage, ...]] = {}
+        self._bases: dict[str, Base] = {}
         self._down: dict[str, ForgeError] = {}
 
     def lock(self, wanted: Iterable[Cell], inputs: str) -> Lock:
@@ -71,6 +76,7 @@ class Locking:
         return Lock(
             inputs=inputs,
             os={**self._old.os, **self._systems},
+            bases={**self._old.bases, **self._bases},
             sets={
                 **self._old.sets,
                 **{name: tuple(pin.filename for pin in pins) for name, pins in self._sets.items()},
@@ -84,9 +90,12 @@ class Locking:
 
     def _lock_cell(self, cell: Cell) -> LockedCell:
         try:
-            self._lock_os(cell.os)
-            base = self._lock_base(cell)
-            tensorrt = self._lock_tensorrt(cell, base)
+            if isinstance(brought := self._cells.matrix.axes.os[cell.os], BroughtBase):
+                base, tensorrt = "", self._lock_on_brought(cell, brought)
+            else:
+                self._lock_os(cell.os)
+                base = self._lock_base(cell)
+                tensorrt = self._lock_tensorrt(cell, base, self._sets[base])
         except EnvironmentLack as error:
             return LockedCell(axes=cell.axes(), state="unlocked", reason=error.problem)
         return LockedCell(axes=cell.axes(), state="locked", base=base, tensorrt=tensorrt)
@@ -96,6 +105,30 @@ class Locking:
             with self._once(f"os {name}"), self._progress.task(f"resolve {name}"):
                 suite = os_suite(self._cells.matrix, name)
                 self._systems[name] = self._packages(suite, self._cells.matrix.images.os)
+
+    def _lock_on_brought(self, cell: Cell, stated: BroughtBase) -> str:
+        """Resolve TensorRT for a base that has all else: what is installed there stays as it is."""
+        base = self._base(cell.os, stated)
+        for note in verify_base(base, self._cells, cell):
+            self._progress.note(note)
+        try:
+            return self._lock_tensorrt(cell, cell.os, base.installed)
+        except ResolutionError as error:
+            if error.kind != "conflict":
+                raise
+            advice = (
+                f"{cell.os} keeps what is installed in it: name another base, or ask for another TensorRT"
+            )
+            raise ResolutionError(error.kind, error.packages, error.explanation, advice) from error
+
+    def _base(self, name: str, stated: BroughtBase) -> Base:
+        """What is in the base: as it was found before, which its digest makes certain, or looked at now."""
+        if name not in self._bases:
+            known = self._old.bases.get(name)
+            with self._once(f"os {name}"):
+                same = known if known and known.image == stated.base else None
+                self._bases[name] = same or self._bring(stated.base)
+        return self._bases[name]
 
     def _lock_base(self, cell: Cell) -> str:
         build = self._cells.build(cell)
@@ -107,7 +140,7 @@ class Locking:
         name = f"torch-{cell.torch}-{build.name}-py{cell.python}"
         return self._lock_set(name, needs, (), cell)
 
-    def _lock_tensorrt(self, cell: Cell, base: str) -> str:
+    def _lock_tensorrt(self, cell: Cell, base: str, held: Sequence[Held]) -> str:
         flavour, facts = self._cells.matrix.flavours[self._cells.flavour(cell)], self._cells.facts(cell)
         needs = [
             Need(f"{flavour.libs.format_map(facts)}=={cell.tensorrt}", flavour.libs_index, wheel_only=True),
@@ -116,9 +149,9 @@ class Locking:
             *map(Need, self._cells.matrix.images.tensorrt),
         ]
         libs = flavour.libs.format_map(facts).removesuffix("-libs")
-        return self._lock_set(f"{libs}-{cell.tensorrt}-on-{base}", needs, self._sets[base], cell)
+        return self._lock_set(f"{libs}-{cell.tensorrt}-on-{base}", needs, held, cell)
 
-    def _lock_set(self, name: str, needs: Sequence[Need], base: Sequence[Pin], cell: Cell) -> str:
+    def _lock_set(self, name: str, needs: Sequence[Need], base: Sequence[Held], cell: Cell) -> str:
         """Resolve the wheels that an image adds to those of its `base`, which hold."""
         if name not in self._sets:
             with self._once(*{need.index for need in needs}), self._progress.task(f"resolve {name}"):
@@ -133,7 +166,7 @@ class Locking:
                 self._sets[name] = tuple(pin for pin in pins if pin.name not in held)
         return name
 
-    def _resolve(self, needs: Sequence[Need], constraints: Sequence[Pin], cell: Cell) -> tuple[Pin, ...]:
+    def _resolve(self, needs: Sequence[Need], constraints: Sequence[Held], cell: Cell) -> tuple[Pin, ...]:
         return self._wheels(
             needs, constraints=constraints, python=cell.python, platform=PLATFORM, sources=self._sources
         )

@@ -8,11 +8,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from packaging.version import InvalidVersion, Version
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
-from trtforge.errors import MatrixError
+from trtforge.errors import MatrixError, RequestError
+from trtforge.registry.reference import parse_reference
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +36,16 @@ def _version(text: str) -> str:
         Version(text)
     except InvalidVersion as error:
         raise ValueError(f"{text!r} is not a version (PEP 440)") from error
+    return text
+
+
+def _pinned(text: str) -> str:
+    try:
+        pinned = parse_reference(text).version.startswith("sha256:")
+    except RequestError as error:
+        raise ValueError(error.problem) from error
+    if not pinned:
+        raise ValueError(f"{text!r} is not pinned: write registry/name@sha256:..., a tag may move")
     return text
 
 
@@ -98,6 +118,32 @@ class Os(_Model):
     glibc: VersionText
 
 
+class BroughtBase(_Model):
+    """An image with torch that the user has already, named by digest. What is said of it here is verified."""
+
+    base: Annotated[str, AfterValidator(_pinned), Field(description="registry/name@sha256:...")]
+    python: VersionText
+    glibc: VersionText
+
+
+def _beginning(value: Any) -> str | None:
+    """Which of the two an entry of the axis `os` is; None: it says both, or neither."""
+    said = set(value) if isinstance(value, dict) else set(getattr(type(value), "model_fields", ()))
+    kinds = [kind for kind, key in (("[os]", "distribution"), ("[base]", "base")) if key in said]
+    return kinds[0] if len(kinds) == 1 else None
+
+
+Beginning = Annotated[
+    Annotated[Os, Tag("[os]")] | Annotated[BroughtBase, Tag("[base]")],
+    Discriminator(
+        _beginning,
+        custom_error_type="beginning",
+        custom_error_message="say either `distribution` and `codename`, or `base`",
+    ),
+]
+"""What a chain of images begins with."""
+
+
 class Axes(_Model):
     """Every value an axis can take, in order of preference."""
 
@@ -105,7 +151,7 @@ class Axes(_Model):
     arch: dict[Name, Arch] = Field(min_length=1)
     torch: dict[VersionText, Torch] = Field(min_length=1)
     tensorrt: dict[VersionText, TensorRT] = Field(min_length=1)
-    os: dict[Name, Os] = Field(min_length=1)
+    os: dict[Name, Beginning] = Field(min_length=1)
     python: list[VersionText] = Field(min_length=1)
     variant: list[Name] = Field(min_length=1)
 
@@ -230,7 +276,7 @@ def _places(name: str, tree: Any, error: ValidationError) -> list[tuple[str, str
     """One line for each thing that is wrong: file, line, key and what is wrong with it."""
     facts = []
     for issue in error.errors():
-        loc = [part for part in issue["loc"] if part != "[key]"]
+        loc = [part for part in issue["loc"] if not str(part).startswith("[")]  # "[key]", and our tags
         key = ".".join(str(part) for part in loc) or "the whole file"
         message = issue["msg"].removeprefix("Value error, ")
         if issue["type"] == "string_type":

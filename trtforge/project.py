@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtforge.availability import Availability
+from trtforge.base import Base, bring_base
 from trtforge.cells import Cells
 from trtforge.engine.engine import Engine
 from trtforge.engine.setup import find_engine
@@ -99,13 +100,21 @@ class Project:
         """Says whether a cell's TensorRT can be had, given what is locked."""
         return Availability(self.cells, lock, self.sources)
 
+    def locking(self, old: Lock, progress: Progress, *, upgrade: bool = False) -> Locking:
+        """One run of locking that goes on from `old`."""
+
+        def bring(reference: str) -> Base:
+            return bring_base(reference, self.engine, self.store, progress)
+
+        return Locking(self.cells, old, self.sources, progress, upgrade=upgrade, bring=bring)
+
     def lock_missing(self, wanted: Iterable[Cell], lock: Lock, progress: Progress) -> Lock:
         """`lock` with every `wanted` cell in it; the new ones are resolved, said so, and written."""
         missing = [cell for cell in wanted if not _is_locked(lock, self.cells.tag(cell))]
         if not missing:
             return lock
         progress.note(f"not locked yet, so locked now: {', '.join(map(self.cells.tag, missing))}")
-        lock = Locking(self.cells, lock, self.sources, progress).lock(missing, self.inputs)
+        lock = self.locking(lock, progress).lock(missing, self.inputs)
         self.write_lock(lock)
         return lock
 

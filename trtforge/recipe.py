@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
+from trtforge.base import Base
 from trtforge.errors import LockError, RequestError
 from trtforge.layers.install_target import InstallTarget
 from trtforge.layers.sources import (
@@ -46,7 +47,7 @@ class Recipe:
 
     image: its name in the chain ("os", "pytorch-cuda", "tensorrt").
     refs: what it is called: first the name that says all, then short ones.
-    parent: the recipe of the image it stands on.
+    parent: the recipe of the image it stands on; base: what it stands on where that is not ours.
     sources: the source of each ADD -> what that layer is made from.
     files: the other files of the build context. key: names everything that decides the image.
     """
@@ -58,6 +59,7 @@ class Recipe:
     sources: dict[str, LayerSource]
     files: dict[str, bytes]
     key: str
+    base: Base | None = None
 
     @property
     def ref(self) -> str:
@@ -93,11 +95,15 @@ class Recipes:
                 ("because", locked.reason if locked else "nothing has locked it yet"),
                 ("next", "python build.py lock"),
             )
+        pins = lock.pins(locked.tensorrt)
+        if brought := lock.bases.get(cell.os):
+            return (self._on_brought(cell, brought, pins),)
         system = OsSource(os_suite(self._cells.matrix, cell.os), lock.os[cell.os])
-        base_pins, pins = lock.pins(locked.base), lock.pins(locked.tensorrt)
+        base_pins = lock.pins(locked.base)
         first = self._os(cell, system)
         second = self._base(cell, first, system, base_pins)
-        return first, second, self._tensorrt(cell, second, system, base_pins, pins)
+        facts = expected(self._cells, cell, "tensorrt", [*base_pins, *pins])
+        return first, second, self._tensorrt(cell, second, pins, InstallTarget(cell.python), system, facts)
 
     def _os(self, cell: Cell, system: OsSource) -> Recipe:
         return self._recipe("os", (cell.os,), None, [system], {}, os=cell.os, python=cell.python)
@@ -108,7 +114,7 @@ class Recipes:
             "pytorch-cuda",
             (self._cells.base_tag(cell),),
             parent,
-            self._wheel_sources(pins, direct, cell, system),
+            self._wheel_sources(pins, direct, InstallTarget(cell.python), system),
             self._smoke_files(expected(self._cells, cell, "pytorch-cuda", pins)),
             cuda=cell.cuda,
             driver=self._cells.matrix.axes.cuda[cell.cuda].driver,
@@ -116,22 +122,33 @@ class Recipes:
             build=cell.build,
         )
 
+    def _on_brought(self, cell: Cell, base: Base, pins: Sequence[Pin]) -> Recipe:
+        facts = expected_on(base, expected(self._cells, cell, "tensorrt", pins))
+        return self._tensorrt(cell, base, pins, base.target, None, facts)
+
     def _tensorrt(
-        self, cell: Cell, parent: Recipe, system: OsSource, base_pins: Sequence[Pin], pins: Sequence[Pin]
+        self,
+        cell: Cell,
+        below: Recipe | Base,
+        pins: Sequence[Pin],
+        target: InstallTarget,
+        system: OsSource | None,
+        facts_inside: dict[str, Any],
     ) -> Recipe:
         flavour, facts = self._cells.matrix.flavours[self._cells.flavour(cell)], self._cells.facts(cell)
         direct = [flavour.bindings, flavour.frontend, *self._cells.matrix.images.tensorrt]
         libs = next(pin for pin in pins if pin.name == flavour.libs.format_map(facts))
-        sources = self._wheel_sources(pins, [name.format_map(facts) for name in direct], cell, system)
-        sources.append(LinksSource(libs, flavour.libs_folder, InstallTarget(cell.python)))
+        sources = self._wheel_sources(pins, [name.format_map(facts) for name in direct], target, system)
+        sources.append(LinksSource(libs, flavour.libs_folder, target))
         sm = self._cells.sm(cell)
         return self._recipe(
             "tensorrt",
             (self._cells.tag(cell), self._cells.short_tag(cell)),
-            parent,
+            below,
             sources,
-            self._smoke_files(expected(self._cells, cell, "tensorrt", [*base_pins, *pins])),
+            self._smoke_files(facts_inside),
             cuda=cell.cuda,
+            settings=_nvidia_settings(cell, below) if isinstance(below, Base) else {},
             torch=cell.torch,
             tensorrt=cell.tensorrt,
             flavour=self._cells.flavour(cell),
@@ -141,18 +158,19 @@ class Recipes:
         )
 
     def _wheel_sources(
-        self, pins: Sequence[Pin], direct: Sequence[str], cell: Cell, interpreter: OsSource
+        self, pins: Sequence[Pin], direct: Sequence[str], target: InstallTarget, interpreter: OsSource | None
     ) -> list[LayerSource]:
         """Layers from what changes least to what changes most: large dependencies, the largest first, then
-        the large wheels we ask for, then all small ones in one bundle, then the bytecode of all."""
-        target = InstallTarget(cell.python)
+        the large wheels we ask for, then all small ones in one bundle, then the bytecode of all, which the
+        `interpreter` compiles if it is ours."""
         large = [pin for pin in pins if (pin.size or 0) >= LARGE]
         large.sort(key=lambda pin: (pin.name in direct, -(pin.size or 0), pin.name))
         small = tuple(sorted((pin for pin in pins if pin not in large), key=lambda pin: pin.name))
         sources: list[LayerSource] = [WheelSource((pin,), target) for pin in large]
         if small:
             sources.append(WheelSource(small, target))
-        sources.append(BytecodeSource(tuple(sorted(pins, key=lambda pin: pin.name)), target, interpreter))
+        if interpreter:
+            sources.append(BytecodeSource(tuple(sorted(pins, key=lambda pin: pin.name)), target, interpreter))
         return sources
 
     def _smoke_files(self, facts: dict[str, Any]) -> dict[str, bytes]:
@@ -166,7 +184,7 @@ class Recipes:
         self,
         image: str,
         tags: tuple[str, ...],
-        parent: Recipe | None,
+        below: Recipe | Base | None,
         sources: Sequence[LayerSource],
         files: dict[str, bytes],
         **facts: Any,
@@ -174,7 +192,9 @@ class Recipes:
         refs = tuple(f"{self._cells.matrix.namespace}/{image}:{tag}" for tag in tags)
         named = {f"layers/{source.key}.tar.gz": source for source in sources}
         layers = [{"path": path, "says": source.says()} for path, source in named.items()]
-        facts |= {"tag": tags[0], "parent": parent.ref if parent else "scratch", "layers": layers}
+        parent, base = (None, below) if isinstance(below, Base) else (below, None)
+        named_below = base.image if base else parent.ref if parent else "scratch"
+        facts |= {"tag": tags[0], "parent": named_below, "layers": layers}
         decides = {
             "format": FORMAT,
             "parent": parent.key if parent else "",
@@ -183,7 +203,7 @@ class Recipes:
         }
         key = digest_of(canonical_json(decides))
         dockerfile = self._render(image, recipe_key=key, **facts)
-        return Recipe(image, refs, parent, dockerfile, named, files, key)
+        return Recipe(image, refs, parent, dockerfile, named, files, key, base)
 
     def _render(self, image: str, **facts: Any) -> str:
         try:
@@ -204,6 +224,7 @@ def expected(cells: Cells, cell: Cell, image: str, pins: Sequence[Pin]) -> dict[
         "packages": {pin.name: pin.version for pin in pins},
         "python": cell.python,
         "user": "trt",
+        "bytecode": "ours",
         "cuda": cell.cuda,
         "torch": {"version": f"{cell.torch}+{build.name}", "cuda": build.cuda},
     }
@@ -218,3 +239,23 @@ def expected(cells: Cells, cell: Cell, image: str, pins: Sequence[Pin]) -> dict[
             "libs": flavour.libs.format_map(cells.facts(cell)),
         }
     return facts
+
+
+def expected_on(base: Base, facts: dict[str, Any]) -> dict[str, Any]:
+    """`facts` for an image on a brought base: its own torch, packages, interpreter, user and bytecode."""
+    return {name: value for name, value in facts.items() if name not in ("user", "bytecode")} | {
+        "packages": base.packages | facts["packages"],
+        "torch": {"version": base.torch, "cuda": base.cuda},
+        "interpreter": base.interpreter,
+        "prefix": base.prefix,
+    }
+
+
+def _nvidia_settings(cell: Cell, base: Base) -> dict[str, str]:
+    """What the NVIDIA Container Toolkit reads from the environment, as far as the base does not say it."""
+    settings = {
+        "NVIDIA_VISIBLE_DEVICES": "all",
+        "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+        "NVIDIA_REQUIRE_CUDA": f"cuda>={cell.cuda}",
+    }
+    return {name: value for name, value in settings.items() if name not in base.nvidia}

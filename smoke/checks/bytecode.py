@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-NEEDS = ("torch",)
+NEEDS = ("torch", "bytecode")
 
 
 def check(expected: dict[str, Any]) -> str:

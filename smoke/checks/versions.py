@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import sysconfig
 from importlib import metadata
 from typing import Any
@@ -12,7 +13,7 @@ NEEDS = ("packages",)
 
 def check(expected: dict[str, Any]) -> str:
     wanted = {normal(name): version for name, version in expected["packages"].items()}
-    found = installed()
+    found = installed(everywhere="interpreter" in expected)
     wrong = [
         "{} is {}, not {}".format(name, found.get(name, "absent"), version)
         for name, version in sorted(wanted.items())
@@ -23,11 +24,16 @@ def check(expected: dict[str, Any]) -> str:
     return f"{len(found)} distributions"
 
 
-def installed() -> dict[str, str]:
-    """Name -> version of every distribution in this environment (not in the system's own Python)."""
+def installed(everywhere: bool = False) -> dict[str, str]:
+    """Name -> version of every distribution in this environment (not in the system's own Python), or of
+    every one that can be imported: a base that somebody else made may hold them in several places."""
     paths = sysconfig.get_paths()
-    folders = sorted({paths["purelib"], paths["platlib"]})
-    return {normal(d.metadata["Name"]): d.version for d in metadata.distributions(path=folders)}
+    folders = sys.path if everywhere else sorted({paths["purelib"], paths["platlib"]})
+    found: dict[str, str] = {}
+    for one in metadata.distributions(path=folders):
+        if one.metadata["Name"]:
+            found.setdefault(normal(one.metadata["Name"]), one.version)  # the first is the one imported
+    return found
 
 
 def normal(name: str) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from trtforge.base import NAME as BASES
 from trtforge.cells import Cell
 from trtforge.errors import EnvironmentLack
 from trtforge.gc import collect, size_of, unneeded
@@ -30,7 +31,11 @@ def gc(
         return
     freed = collect(recipes, project.store)
     try:
-        in_engine = project.engine().prune()
+        engine = project.engine()
+        needed = {recipe.base.tag for recipe in recipes if recipe.base}
+        for tag in set(engine.tags(BASES)) - needed:
+            engine.remove(tag)
+        in_engine = engine.prune()
     except EnvironmentLack as error:
         terminal.warn(f"the Engine was left alone: {error.problem}")
         in_engine = 0

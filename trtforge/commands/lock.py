@@ -10,7 +10,6 @@ from trtforge.cells import Cell
 from trtforge.commands.selection import Session, with_session
 from trtforge.errors import LockError
 from trtforge.lock import Lock
-from trtforge.locking import Locking
 
 
 @with_session
@@ -35,9 +34,7 @@ def lock(
     valid = [cell for cell in cells if not project.cells.verdict(cell).broken]
     with terminal.progress() as progress:
         start = old.model_copy(update={"cells": {}})
-        new = Locking(project.cells, start, project.sources, progress, upgrade=upgrade).lock(
-            valid, project.inputs
-        )
+        new = project.locking(start, progress, upgrade=upgrade).lock(valid, project.inputs)
     if not dry_run:
         project.write_lock(new)
     changes = _changes(old, new)

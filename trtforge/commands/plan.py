@@ -9,6 +9,7 @@ import typer
 from trtforge.cells import Choice, Verdict
 from trtforge.commands.selection import Session, with_session
 from trtforge.lock import Lock
+from trtforge.matrix import BroughtBase
 from trtforge.plan import ImagePlan, plan_image
 from trtforge.record import find_record
 from trtforge.rules import explanation
@@ -109,13 +110,24 @@ def _explanation(session: Session, choice: Choice, lock: Lock) -> list[dict[str,
     why_sm = axes.arch[cell.arch].gpus
     if left_out:
         why_sm += f"; SM {', '.join(left_out)} is left out: TensorRT {cell.tensorrt} does not target it"
-    rows = [
-        (
+    torch = (
+        "torch",
+        f"{cell.torch}+{build.name}",
+        f"published for CUDA {builds}; one build runs on every driver of its major"
+        f" ({cuda.driver} or newer)   rule torch-cuda-major",
+    )
+    system = axes.os[cell.os]
+    why_os = f"Python {cell.python}, glibc {system.glibc}"
+    if isinstance(system, BroughtBase):
+        found = lock.bases.get(cell.os)
+        torch = (
             "torch",
-            f"{cell.torch}+{build.name}",
-            f"published for CUDA {builds}; one build runs on every driver of its major"
-            f" ({cuda.driver} or newer)   rule torch-cuda-major",
-        ),
+            found.torch if found else cell.torch,
+            f"the one of {cell.os}, which is kept as it is",
+        )
+        why_os += f"; your own base {system.base}"
+    rows = [
+        torch,
         (
             "cuda",
             cell.cuda,
@@ -128,7 +140,7 @@ def _explanation(session: Session, choice: Choice, lock: Lock) -> list[dict[str,
             "; ".join(choice.passed_over) or _why_flavour(session),
         ),
         ("SM", ", ".join(cells.sm(cell)), why_sm),
-        ("os", cell.os, f"Python {cell.python}, glibc {axes.os[cell.os].glibc}"),
+        ("os", cell.os, why_os),
         ("locked", _locked(cells.tag(cell), lock), "matrix.lock"),
     ]
     return [{"what": what, "value": value, "why": why} for what, value, why in rows]

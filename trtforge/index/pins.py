@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from packaging.utils import (
@@ -86,3 +87,15 @@ class Pin(BaseModel):
         if (name, version) != (self.name, Version(self.version)):
             raise ValueError(f"{self.filename} is not a wheel of {self.name} {self.version}")
         return self
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A package that an image holds already, from wherever: its canonical name and its version."""
+
+    name: str
+    version: str
+
+
+Held = Pin | Installed
+"""A package in an exact version, with or without a file that it comes from."""

@@ -12,7 +12,7 @@ import httpx
 from trtforge.errors import HashMismatch, IndexUnreachable, ResolutionError
 from trtforge.index.download import Patience, Web, index_answers, reason_of, sha256_of
 from trtforge.index.offers import Need, Question, offers
-from trtforge.index.pins import Pin, Sdist
+from trtforge.index.pins import Installed, Pin, Sdist
 from trtforge.index.sdist import build_wheel
 from trtforge.index.uv import Sources
 from trtforge.index.wheel_tags import image_tags, rank
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from packaging.tags import Tag
 
     from trtforge.index.offers import Artefact, Offer
+    from trtforge.index.pins import Held
 
 __all__ = ["Need", "Sources", "index_answers", "resolve"]
 
@@ -30,7 +31,7 @@ __all__ = ["Need", "Sources", "index_answers", "resolve"]
 def resolve(
     requirements: Sequence[Need],
     *,
-    constraints: Sequence[Pin],
+    constraints: Sequence[Held],
     python: str,
     platform: str,
     sources: Sources,
@@ -42,8 +43,8 @@ def resolve(
 
     Args:
         requirements: what is asked for, and where.
-        constraints: pins that hold if something asks for their packages; they are returned as they are
-            where they fit the image and the route.
+        constraints: versions that hold if something asks for their packages. Pins are returned as they are
+            where they fit the image and the route; what is installed is not returned.
         python: the image's Python, "3.11".
         platform: the image's, as uv spells it: "x86_64-manylinux_2_28".
         sources: where packages come from.
@@ -53,8 +54,8 @@ def resolve(
         ResolutionError: a package or version is not offered, or the requirements contradict each other.
         BuildError: a source distribution does not build, or not to a pure-Python wheel.
     """
-    held = {pin.name: pin for pin in reversed(constraints)}  # the first of a name counts
-    rules = tuple(f"{pin.name}=={pin.version}" for pin in constraints)
+    held = {one.name: one for one in reversed(constraints)}  # the first of a name counts
+    rules = tuple(f"{one.name}=={one.version}" for one in constraints)
     found = offers(Question(tuple(requirements), python, platform, constraints=rules), sources)
     tags = image_tags(python, platform)
     needs = {need.name: need for need in requirements}
@@ -64,7 +65,7 @@ def resolve(
             need = needs.get(offer.name)
             pin = held.get(offer.name)
             if (
-                pin
+                isinstance(pin, Pin)
                 and pin.version == offer.version
                 and (need is None or need.index == pin.index)
                 and rank(pin.filename, tags) is not None
@@ -72,7 +73,8 @@ def resolve(
                 return pin
             return _pin(offer, need or Need(offer.name), tags, sources, web)
 
-        return tuple(sorted(pool.map(pin_of, found), key=lambda pin: pin.name))
+        new = (offer for offer in found if not isinstance(held.get(offer.name), Installed))
+        return tuple(sorted(pool.map(pin_of, new), key=lambda pin: pin.name))
 
 
 def _pin(offer: Offer, need: Need, tags: dict[Tag, int], sources: Sources, web: Web) -> Pin:

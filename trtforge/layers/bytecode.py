@@ -11,7 +11,7 @@ import hashlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -134,7 +134,7 @@ def bytecode_in_store(
 def bytecode_key(wheels: Sequence[PinnedWheel], target: InstallTarget, identity: str) -> str:
     """What a bytecode layer is a function of, as the store's key."""
     hashes = [wheel.sha256 for wheel in wheels]
-    facts = {"bytecode": FORMAT, "wheels": hashes, "target": asdict(target), "interpreter": identity}
+    facts = {"bytecode": FORMAT, "wheels": hashes, "target": target.facts(), "interpreter": identity}
     return hashlib.sha256(canonical_json(facts)).hexdigest()
 
 

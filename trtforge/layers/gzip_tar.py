@@ -63,11 +63,20 @@ class GzipTar:
     Args:
         out: where the compressed bytes go; only written to.
         prefix: absolute path of what belongs to `uid` and `gid`.
+        directories: (path, mode, uid, gid) of each that is written otherwise, because the image has it so.
     """
 
-    def __init__(self, out: BinaryIO, prefix: str = "/", uid: int = 0, gid: int = 0) -> None:
+    def __init__(
+        self,
+        out: BinaryIO,
+        prefix: str = "/",
+        uid: int = 0,
+        gid: int = 0,
+        directories: Iterable[tuple[str, int, int, int]] = (),
+    ) -> None:
         self._blob = _Blob(out)
         self._prefix, self._uid, self._gid = prefix.strip("/"), uid, gid
+        self._known = {path.strip("/"): facts for path, *facts in directories}
         self._diff = hashlib.sha256()
         self._unpacked = 0
         self._pending = bytearray()
@@ -139,6 +148,8 @@ class GzipTar:
         info.size, info.mode, info.type, info.linkname, info.mtime = size, mode, kind, linkname, EPOCH
         if not self._prefix or name == self._prefix or name.startswith(f"{self._prefix}/"):
             info.uid, info.gid = self._uid, self._gid
+        if kind == tarfile.DIRTYPE and name in self._known:
+            info.mode, info.uid, info.gid = self._known[name]
         # A PAX header goes before only where ustar cannot say it: names over 100 bytes or outside ASCII,
         # files of 8 GiB.
         self._plain(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trtforge.errors import BuildError
 from trtforge.layers.gzip_tar import GzipTar
@@ -29,13 +29,14 @@ DEFAULT_FOLDER = "/usr/lib/x86_64-linux-gnu"
 
 def layer_key(sha256: str, folder: str, target: InstallTarget) -> str:
     """What decides the layer of `links_in_store`."""
-    facts = {
+    facts: dict[str, Any] = {
         "kind": "links",
         "format": _FORMAT,
         "wheel": sha256,
         "into": target.site_packages,
         "folder": folder,
     }
+    facts |= {"directories": target.directories} if target.directories else {}
     return hashlib.sha256(canonical_json(facts)).hexdigest()
 
 
@@ -64,7 +65,7 @@ def links_in_store(
             )
         with store.work_folder() as work:
             with (work / "layer").open("wb") as out:
-                tar = GzipTar(out)
+                tar = GzipTar(out, directories=target.directories)
                 for path in libraries:
                     tar.add_symlink(f"{DEFAULT_FOLDER}/{path.name}", f"{target.site_packages}/{path}")
                 layer = tar.finish()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import posixpath
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from installer.destinations import WheelDestination
@@ -118,7 +118,7 @@ def layer_in_store(
 
 def layer_key(wheels: Sequence[PinnedWheel], target: InstallTarget) -> str:
     """What the layer of `wheels` is a function of, as the store's key."""
-    facts = {"format": FORMAT, "wheels": [wheel.sha256 for wheel in wheels], "target": asdict(target)}
+    facts = {"format": FORMAT, "wheels": [wheel.sha256 for wheel in wheels], "target": target.facts()}
     return hashlib.sha256(canonical_json(facts)).hexdigest()
 
 
@@ -150,7 +150,7 @@ def _label(wheels: Sequence[PinnedWheel]) -> str:
 def _layer(
     wheels: Sequence[tuple[Path, str | None]], target: InstallTarget, out: BinaryIO, advance: Advance
 ) -> Layer:
-    tar = GzipTar(out, target.prefix, target.uid, target.gid)
+    tar = GzipTar(out, target.prefix, target.uid, target.gid, target.directories)
     places = _Places()
     for path, sha256 in wheels:
         with WheelArchive(path) as archive:

@@ -100,6 +100,11 @@ def pull_image(
     return PulledImage(digest, json.loads(config), layers)
 
 
+def layer_name(digest: str) -> str:
+    """What the store calls a pulled layer: its key there."""
+    return f"pulled-{digest.removeprefix('sha256:')}"
+
+
 def _choose(index: Manifest, platform: str, reference: Reference) -> str:
     """The digest of the index's first manifest for `platform`, as engines take it."""
     for described in index.manifests:
@@ -143,7 +148,7 @@ def _pull_layer(
     registry: Registry, described: Descriptor, diff_id: str, store: Store, advance: Advance
 ) -> Layer:
     """One layer into the store, its contents checked against the configuration's diff ID."""
-    key = f"pulled-{described.digest.removeprefix('sha256:')}"
+    key = layer_name(described.digest)
     known = store.layer(key)
     if known is not None:
         registry.require(diff_id, known.diff_id, "unpacked layer")
