@@ -18,7 +18,7 @@ PATIENCE_S = 3.0
 
 
 class Availability:
-    """Asks each index at most once.
+    """Asks an index for each library at most once.
 
     Args:
         answers: says why an index does not answer, None if it does; tests put their own here.
@@ -43,7 +43,8 @@ class Availability:
         if locked is not None and locked.state == "locked":
             return None
         flavour = self._cells.matrix.flavours[self._cells.flavour(cell)]
-        libs = flavour.libs.format_map(self._cells.facts(cell)).replace("-", "_")
+        project = flavour.libs.format_map(self._cells.facts(cell))
+        libs = project.replace("-", "_")
         house = self._sources.wheelhouse
         if house and any(house.glob(f"{libs}-{cell.tensorrt}-*.whl")):
             return None
@@ -51,8 +52,8 @@ class Availability:
             return f"{libs} {cell.tensorrt} is not in the wheelhouse (offline)"
         if flavour.libs_index == "default":
             return None
-        if flavour.libs_index not in self._known:
-            url = self._sources.indexes[flavour.libs_index]
-            self._known[flavour.libs_index] = self._answers(url, PATIENCE_S, self._sources)
-        silent = self._known[flavour.libs_index]
+        url = f"{self._sources.indexes[flavour.libs_index].rstrip('/')}/{project}/"
+        if url not in self._known:
+            self._known[url] = self._answers(url, PATIENCE_S, self._sources)
+        silent = self._known[url]
         return silent and f"the index {flavour.libs_index} does not answer, so no full library ({silent})"
