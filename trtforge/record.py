@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from trtforge.smoke import SmokeReport  # noqa: TC001 (pydantic needs it at run time)
 
@@ -44,7 +44,7 @@ def find_record(recipe_key: Digest | str, store: Store) -> Record | None:
     """The record of the image made from this recipe, if there is one that can be read."""
     try:
         return Record.model_validate_json(_place(recipe_key, store).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValidationError):
+    except (FileNotFoundError, ValueError):
         return None
 
 
