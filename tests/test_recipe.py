@@ -11,15 +11,18 @@ import pytest
 
 from tests.conftest import PROJECT
 from tests.lock_factory import BASE, lock_of
+from trtforge.cells import Cells
 from trtforge.dockerfile import read_dockerfile
 from trtforge.errors import LockError, RequestError
+from trtforge.image import check_followable
 from trtforge.layers.sources import BytecodeSource, LinksSource, OsSource, WheelSource
+from trtforge.matrix import Os
 from trtforge.recipe import Recipe, Recipes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trtforge.cells import Cell, Cells
+    from trtforge.cells import Cell
 
 
 def pick(cells: Cells, **request: str) -> Cell:
@@ -128,12 +131,17 @@ def test_a_cell_that_is_not_locked_has_no_recipe(cells: Cells) -> None:
 
 
 def test_what_is_rendered_is_a_good_dockerfile(cells: Cells, tmp_path: Path) -> None:
-    hadolint = Path(sys.executable).with_name("hadolint")
     for recipe in chain(cells):
-        file = tmp_path / recipe.image
-        file.write_text(recipe.dockerfile, encoding="utf-8")
-        done = subprocess.run([hadolint, "--no-fail", file], capture_output=True, text=True, check=True)
-        assert done.stdout == ""
+        assert lint(recipe, tmp_path) == ""
+
+
+def lint(recipe: Recipe, folder: Path) -> str:
+    """What hadolint says of a rendered Dockerfile."""
+    file = folder / recipe.image
+    file.write_text(recipe.dockerfile, encoding="utf-8")
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([hadolint, "--no-fail", file], capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 def test_what_is_rendered_reads_as_reviewed(cells: Cells) -> None:
@@ -150,3 +158,35 @@ def test_an_os_layer_is_named_by_its_packages(cells: Cells) -> None:
     (source,) = chain(cells)[0].sources.values()
     assert isinstance(source, OsSource)
     assert source.says() == ["debian bookworm, 1 packages"]
+
+
+def on_a_registry_image(cells: Cells) -> tuple[Cells, Cell]:
+    """Our matrix with one more OS, which begins with an image of it."""
+    row = Os(
+        distribution="debian",
+        codename="bookworm",
+        python="3.11",
+        glibc="2.36",
+        image=f"registry.example/debian@sha256:{'e' * 64}",
+    )
+    axes = cells.matrix.axes.model_copy(update={"os": {**cells.matrix.axes.os, "slim": row}})
+    with_row = Cells(cells.matrix.model_copy(update={"axes": axes}))
+    return with_row, pick(with_row, os="slim")
+
+
+def test_an_os_from_a_registry_is_completed_by_the_engine(cells: Cells, tmp_path: Path) -> None:
+    with_row, cell = on_a_registry_image(cells)
+    system, base, _ = Recipes(PROJECT, with_row).chain(cell, lock_of(with_row, cell))
+    assert f"FROM registry.example/debian@sha256:{'e' * 64}\n" in system.dockerfile
+    assert "apt-get install --yes --no-install-recommends python3 ca-certificates tini" in system.dockerfile
+    assert not any(isinstance(source, OsSource | BytecodeSource) for source in base.sources.values())
+    assert lint(system, tmp_path) == ""
+
+
+def test_the_oci_builder_refuses_what_only_an_engine_can_do(cells: Cells) -> None:
+    with_row, cell = on_a_registry_image(cells)
+    system, *_ = Recipes(PROJECT, with_row).chain(cell, lock_of(with_row, cell))
+    with pytest.raises(RequestError) as caught:
+        check_followable(system.dockerfile)
+    assert (caught.value.fact("line") or "").startswith("SHELL")
+    assert "--builder docker" in (caught.value.fact("next") or "")

@@ -9,7 +9,7 @@ from trtforge.base import base_image, load_base
 from trtforge.engine.docker_archive import LoadableImage
 from trtforge.engine.docker_builder import build_with_docker
 from trtforge.engine.engine import RECIPE_LABEL
-from trtforge.image import Image, assemble, name_image
+from trtforge.image import Image, assemble, check_followable, name_image
 from trtforge.index.fetch import fetch
 from trtforge.layers.maker import LayerMaker
 from trtforge.locking import PLATFORM
@@ -69,6 +69,10 @@ class Build:
             ForgeError: what failed; everything finished before it stays in the store.
         """
         chains = [self.project.recipes.chain(cell, lock) for cell in cells]
+        if self.builder == "oci":
+            for chain in chains:
+                for recipe in chain:
+                    check_followable(recipe.dockerfile)
         plans = self.plans(chains)
         engine = self.engine() if self.engine else None  # before the long work: it may be missing
         if self.builder == "docker" and engine:

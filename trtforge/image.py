@@ -51,6 +51,20 @@ class Image:
         return sum(layer.unpacked for layer in self.layers)
 
 
+FOLLOWED = ("FROM", "ADD", "COPY", "ENV", "LABEL", "USER", "WORKDIR", "ENTRYPOINT", "CMD")
+
+
+def check_followable(dockerfile: str) -> None:
+    """See that `assemble` can follow every instruction, before anything is made for it.
+
+    Raises:
+        RequestError: it cannot, with the line; an Engine can (`--builder docker`).
+    """
+    for instruction in read_dockerfile(dockerfile):
+        if instruction.name not in FOLLOWED:
+            raise instruction.refused("needs an Engine: the oci builder only adds layers and settings")
+
+
 def assemble(
     dockerfile: str,
     layers: Mapping[str, Layer],
@@ -68,6 +82,7 @@ def assemble(
     Raises:
         RequestError: an instruction that cannot be followed without running something.
     """
+    check_followable(dockerfile)
     config: dict[str, Any] = json.loads(parent.config) if parent else _empty_config()
     settings: dict[str, Any] = config.setdefault("config", {})  # a base of others may lack it
     history: list[dict[str, Any]] = config.setdefault("history", [])
@@ -96,8 +111,6 @@ def assemble(
                 settings.pop("Cmd", None)
             case "CMD":
                 settings["Cmd"] = instruction.argv()
-            case _:
-                raise instruction.refused("needs an Engine: the oci builder only adds layers and settings")
         entry = {"created": _created(), "created_by": f"{instruction.name} {instruction.value}"}
         if added:
             stack.append(added)

@@ -9,7 +9,7 @@ from trtforge.base import Base, verify_base
 from trtforge.errors import EnvironmentLack, ForgeError, IndexUnreachable, ResolutionError
 from trtforge.index.resolve import Need, resolve
 from trtforge.lock import Lock, LockedCell
-from trtforge.matrix import BroughtBase
+from trtforge.matrix import BroughtBase, Os
 from trtforge.system.os_packages import OsSuite, resolve_os
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trtforge.cells import Cell, Cells
     from trtforge.index.pins import Held, Pin
     from trtforge.index.uv import Sources
-    from trtforge.matrix import Matrix, Os
+    from trtforge.matrix import Matrix
     from trtforge.progress import Progress
     from trtforge.system.os_packages import OsPackage
 
@@ -101,6 +101,9 @@ class Locking:
         return LockedCell(axes=cell.axes(), state="locked", base=base, tensorrt=tensorrt)
 
     def _lock_os(self, name: str) -> None:
+        system = self._cells.matrix.axes.os[name]
+        if isinstance(system, Os) and system.image:  # its digest says it all
+            return
         if name not in self._systems:
             with self._once(f"os {name}"), self._progress.task(f"resolve {name}"):
                 suite = os_suite(self._cells.matrix, name)

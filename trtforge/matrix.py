@@ -110,12 +110,18 @@ class Flavour(_Model):
 
 
 class Os(_Model):
-    """An operating system whose packages make the first layer."""
+    """An operating system: its packages make the first layer.
+
+    image: begin with this image of it instead; what it lacks is installed by the Engine (`--builder docker`).
+    """
 
     distribution: Literal["debian", "ubuntu"]
     codename: Name
     python: VersionText
     glibc: VersionText
+    image: Annotated[str, AfterValidator(_pinned)] | None = Field(
+        default=None, description="registry/name@sha256:..."
+    )
 
 
 class BroughtBase(_Model):

@@ -23,6 +23,7 @@ from trtforge.layers.sources import (
     WheelSource,
 )
 from trtforge.locking import os_suite
+from trtforge.matrix import Os
 from trtforge.oci import canonical_json, digest_of
 
 if TYPE_CHECKING:
@@ -98,17 +99,27 @@ class Recipes:
         pins = lock.pins(locked.tensorrt)
         if brought := lock.bases.get(cell.os):
             return (self._on_brought(cell, brought, pins),)
-        system = OsSource(os_suite(self._cells.matrix, cell.os), lock.os[cell.os])
+        system = self._system(cell, lock)
         base_pins = lock.pins(locked.base)
         first = self._os(cell, system)
         second = self._base(cell, first, system, base_pins)
         facts = expected(self._cells, cell, "tensorrt", [*base_pins, *pins])
         return first, second, self._tensorrt(cell, second, pins, InstallTarget(cell.python), system, facts)
 
-    def _os(self, cell: Cell, system: OsSource) -> Recipe:
-        return self._recipe("os", (cell.os,), None, [system], {}, os=cell.os, python=cell.python)
+    def _system(self, cell: Cell, lock: Lock) -> OsSource | None:
+        """What the OS layer is made from; None where the OS is an image from a registry."""
+        if _registry_image(self._cells, cell):
+            return None
+        return OsSource(os_suite(self._cells.matrix, cell.os), lock.os[cell.os])
 
-    def _base(self, cell: Cell, parent: Recipe, system: OsSource, pins: Sequence[Pin]) -> Recipe:
+    def _os(self, cell: Cell, system: OsSource | None) -> Recipe:
+        sources = [system] if system else []
+        image = _registry_image(self._cells, cell)
+        packages = self._cells.matrix.images.os if image else []
+        facts = {"os": cell.os, "python": cell.python, "packages": packages}
+        return self._recipe("os", (cell.os,), image, sources, {}, **facts)
+
+    def _base(self, cell: Cell, parent: Recipe, system: OsSource | None, pins: Sequence[Pin]) -> Recipe:
         direct = ["torch", "torchvision", *self._cells.matrix.images.pytorch_cuda]
         return self._recipe(
             "pytorch-cuda",
@@ -184,7 +195,7 @@ class Recipes:
         self,
         image: str,
         tags: tuple[str, ...],
-        below: Recipe | Base | None,
+        below: Recipe | Base | str | None,
         sources: Sequence[LayerSource],
         files: dict[str, bytes],
         **facts: Any,
@@ -192,8 +203,9 @@ class Recipes:
         refs = tuple(f"{self._cells.matrix.namespace}/{image}:{tag}" for tag in tags)
         named = {f"layers/{source.key}.tar.gz": source for source in sources}
         layers = [{"path": path, "says": source.says()} for path, source in named.items()]
-        parent, base = (None, below) if isinstance(below, Base) else (below, None)
-        named_below = base.image if base else parent.ref if parent else "scratch"
+        parent = below if isinstance(below, Recipe) else None
+        base = below if isinstance(below, Base) else None
+        named_below = base.image if base else parent.ref if parent else below or "scratch"
         facts |= {"tag": tags[0], "parent": named_below, "layers": layers}
         decides = {
             "format": FORMAT,
@@ -224,7 +236,7 @@ def expected(cells: Cells, cell: Cell, image: str, pins: Sequence[Pin]) -> dict[
         "packages": {pin.name: pin.version for pin in pins},
         "python": cell.python,
         "user": "trt",
-        "bytecode": "ours",
+        **({} if _registry_image(cells, cell) else {"bytecode": "ours"}),
         "cuda": cell.cuda,
         "torch": {"version": f"{cell.torch}+{build.name}", "cuda": build.cuda},
     }
@@ -239,6 +251,12 @@ def expected(cells: Cells, cell: Cell, image: str, pins: Sequence[Pin]) -> dict[
             "libs": flavour.libs.format_map(cells.facts(cell)),
         }
     return facts
+
+
+def _registry_image(cells: Cells, cell: Cell) -> str | None:
+    """The image that the OS of `cell` begins with, if it is not bootstrapped by us."""
+    system = cells.matrix.axes.os[cell.os]
+    return system.image if isinstance(system, Os) else None
 
 
 def expected_on(base: Base, facts: dict[str, Any]) -> dict[str, Any]:
