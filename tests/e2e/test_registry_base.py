@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import socket
-import subprocess
-import time
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
+from tests.docker_registry import blob_in, docker_registry, push
 from tests.loopback_registry import layer_blob
 from trtforge.errors import HashMismatch, RequestError
 from trtforge.oci import CONFIG, INDEX, LAYER_GZIP, MANIFEST, Digest, canonical_json, digest_of
@@ -41,14 +36,13 @@ class Running:
     """A registry with base:1, an index of two images. index, images: their digests."""
 
     host: str
-    data: Path
+    folder: Path
     index: Digest
     images: dict[str, Digest]
 
     def blob(self, digest: Digest) -> Path:
         """Where the registry keeps a blob."""
-        hexadecimal = digest.removeprefix("sha256:")
-        return self.data / "docker/registry/v2/blobs/sha256" / hexadecimal[:2] / hexadecimal / "data"
+        return blob_in(self.folder, digest)
 
 
 def write_layout(folder: Path) -> tuple[Digest, dict[str, Digest]]:
@@ -80,41 +74,10 @@ def write_layout(folder: Path) -> tuple[Digest, dict[str, Digest]]:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Running]:
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    settings = {
-        "version": "0.1",
-        "log": {"level": "error"},
-        "storage": {"filesystem": {"rootdirectory": str(tmp_path / "data")}},
-        "http": {"addr": f"127.0.0.1:{port}"},
-    }
-    (tmp_path / "config.yml").write_text(json.dumps(settings))
     index, images = write_layout(tmp_path / "layout")
-    host = f"127.0.0.1:{port}"
-    with (tmp_path / "log").open("wb") as log:
-        command = ["docker-registry", "serve", str(tmp_path / "config.yml")]
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        wait_for(f"http://{host}/v2/", process)
-        copy = ["skopeo", "copy", "--all", "--dest-tls-verify=false", "--quiet", "--insecure-policy"]
-        target = f"docker://{host}/team/base:1"
-        subprocess.run([*copy, f"oci:{tmp_path}/layout:1", target], check=True, timeout=60)
-        yield Running(host, tmp_path / "data", index, images)
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(200):
-        assert process.poll() is None, "docker-registry ended"
-        try:
-            httpx.get(url)
-        except httpx.TransportError:
-            time.sleep(0.05)
-        else:
-            return
-    pytest.fail("docker-registry does not answer")
+    with docker_registry(tmp_path) as host:
+        push(tmp_path / "layout", "1", f"{host}/team/base:1")
+        yield Running(host, tmp_path, index, images)
 
 
 @pytest.mark.parametrize("architecture", ["amd64", "arm64"])
