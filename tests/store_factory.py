@@ -1,4 +1,4 @@
-"""A store in which recipes are done, without wheels or packages: each layer has one file, named by its key."""
+"""A store in which recipes are done without wheels or packages: a layer has one file, named by its key."""
 
 from __future__ import annotations
 

@@ -38,12 +38,15 @@ class Finding:
 def examine(project: Project, connect: Callable[[], Engine]) -> Iterator[Finding]:
     """Every check, as soon as it is done."""
     yield _machine()
-    yield _matrix(project)
-    yield _lock(project)
+    matrix = _matrix(project)
+    yield matrix
+    if matrix.status == "ok":  # else the lock cannot be judged, and no index is known
+        yield _lock(project)
     yield from _engine(connect)
     yield _disk(project)
     yield _mmdebstrap()
-    yield from _indexes(project)
+    if matrix.status == "ok":
+        yield from _indexes(project)
 
 
 def _machine() -> Finding:
@@ -116,4 +119,4 @@ def _indexes(project: Project) -> Iterator[Finding]:
 
 
 def _problem(name: str, error: ForgeError) -> Finding:
-    return Finding(name, "problem", error.problem, error.fact("next") or error.fact("at") or "")
+    return Finding(name, "problem", error.problem, ": ".join(filter(None, map(error.fact, ("at", "next")))))
