@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trtforge.errors import RequestError
-from trtforge.image import Image, assemble, drop_images, find_image, name_image
+from trtforge.image import Image, assemble, drop_images, find_image, keep_image, name_image
 from trtforge.layers.gzip_tar import GzipTar
-from trtforge.oci import CONFIG, LAYER_GZIP, MANIFEST, Layer, digest_of
+from trtforge.oci import CONFIG, LAYER_GZIP, MANIFEST, Layer, canonical_json, digest_of
 from trtforge.store import Store
 
 if TYPE_CHECKING:
@@ -63,6 +63,22 @@ def test_a_child_inherits_and_overrides(store: Store) -> None:
     child = build(store, 'FROM p\nENV A="3" C="$B"\nENTRYPOINT ["tini"]\n', parent)
     assert settings(child) == {"Env": ["A=3", "B=2", "C=2"], "Labels": {"l": "v"}, "Entrypoint": ["tini"]}
     assert child.layers == parent.layers
+
+
+def test_a_parent_of_somebody_else_s_may_lack_history_and_have_nulls(store: Store) -> None:
+    below = layer(store, "theirs")
+    config = canonical_json(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Env": None, "Labels": None, "User": "1234"},
+            "rootfs": {"type": "layers", "diff_ids": [below.diff_id]},
+        }
+    )
+    parent = keep_image(config, (below,), store)
+    image = build(store, 'FROM theirs\nENV A="1"\nLABEL l="v"\nADD layers/one.tar.gz /\n', parent)
+    assert settings(image) == {"Env": ["A=1"], "Labels": {"l": "v"}, "User": "1234"}
+    assert image.layers == (below, layer(store, "one"))
 
 
 def test_manifest_and_configuration_say_what_the_blobs_are(store: Store) -> None:

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from docs.generate import pages
 from tests.conftest import PROJECT
 from trtforge.errors import MatrixError
-from trtforge.matrix import json_schema, load_matrix
+from trtforge.matrix import BroughtBase, json_schema, load_matrix
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +70,48 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
 )
 def test_a_name_that_does_not_exist_is_refused(tmp_path: Path, old: str, new: str, says: str) -> None:
     assert says in str(refused(tmp_path, OURS.replace(old, new)).facts)
+
+
+PINNED = f"registry.acme.example/torch@sha256:{'a' * 64}"
+
+
+def with_os(row: str) -> str:
+    return OURS.replace("\n  os:\n", f"\n  os:\n    acme-torch: {{{row}}}\n", 1)
+
+
+def test_an_os_may_be_a_base_that_the_user_has(tmp_path: Path) -> None:
+    file = tmp_path / "matrix.yaml"
+    text = with_os(f'base: "{PINNED}", python: "3.11", glibc: "2.35"')
+    file.write_text(text, encoding="utf-8")
+    assert load_matrix(file).axes.os["acme-torch"] == BroughtBase(base=PINNED, python="3.11", glibc="2.35")
+    jsonschema.validate(YAML(typ="safe").load(text), json_schema())
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        (
+            'base: "acme/torch:1", python: "3.11", glibc: "2.35"',
+            "acme-torch.base: 'acme/torch:1' is not pinned",
+        ),
+        ('base: "Acme?", python: "3.11", glibc: "2.35"', "'Acme?' is not an image reference"),
+        (
+            f'base: "{PINNED}", distribution: debian, codename: bookworm, python: "3.11", glibc: "2.35"',
+            "say either `distribution` and `codename`, or `base`",
+        ),
+        (
+            f'base: "{PINNED}", codename: bookworm, python: "3.11", glibc: "2.35"',
+            "acme-torch.codename: Extra",
+        ),
+        ('python: "3.11", glibc: "2.35"', "say either `distribution` and `codename`, or `base`"),
+        (f'base: "{PINNED}", glibc: "2.35"', "acme-torch.python: Field required"),
+    ],
+)
+def test_an_os_is_one_of_the_two_and_a_base_is_pinned(tmp_path: Path, row: str, says: str) -> None:
+    text = with_os(row)
+    error = refused(tmp_path, text)
+    assert says in str(error.facts)
+    assert f"matrix.yaml:{line_of(text, 'acme-torch')}:" in (error.fact("at") or "")
 
 
 def test_a_missing_matrix_says_where_to_run(tmp_path: Path) -> None:

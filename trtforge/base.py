@@ -15,11 +15,11 @@ from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trtforge.engine.docker_archive import LoadableImage
-from trtforge.errors import BuildError, HashMismatch, UnfitBase
+from trtforge.errors import BuildError, UnfitBase
 from trtforge.image import Image
 from trtforge.index.pins import Installed
 from trtforge.layers.install_target import InstallTarget
-from trtforge.oci import Digest, Layer
+from trtforge.oci import Digest
 from trtforge.registry.pull import layer_name, pull_image
 from trtforge.rules import broken_rules, explanation
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from trtforge.cells import Cell, Cells
     from trtforge.engine.engine import Engine
-    from trtforge.matrix import BroughtBase
     from trtforge.progress import Progress
     from trtforge.store import Store
 
@@ -163,7 +162,7 @@ def verify_base(base: Base, cells: Cells, cell: Cell) -> tuple[str, ...]:
     Raises:
         UnfitBase: it is not; with everything that does not fit.
     """
-    stated: BroughtBase = cells.matrix.axes.os[cell.os]  # type: ignore[assignment]
+    stated = cells.matrix.axes.os[cell.os]
     flavour, facts = cells.matrix.flavours[cells.flavour(cell)], cells.facts(cell)
     misfits: dict[str, str] = {}
     notes: tuple[str, ...] = ()
@@ -197,40 +196,32 @@ def verify_base(base: Base, cells: Cells, cell: Cell) -> tuple[str, ...]:
 
 
 def base_image(base: Base, store: Store, progress: Progress) -> Image:
-    """The base as an image of the store, pulled again where it is not there.
+    """The base as an image of the store; pulled again where it is not there.
 
-    Raises: see `bring_base`.
+    Raises:
+        RequestError, HashMismatch, BuildError, EnvironmentLack: it cannot be; see `pull_image`.
     """
-    return held_base(base, store) or _pull(base.image, store, progress, base.manifest)
+    return held_base(base, store) or _pull(base.image, store, progress)
 
 
 def held_base(base: Base, store: Store) -> Image | None:
     """The base, if all of it is in the store."""
-    try:
-        return _in_store(base.manifest, store)
-    except FileNotFoundError:
+    body = store.read_blob(base.manifest)
+    if body is None:
         return None
+    described = json.loads(body)
+    config = store.read_blob(Digest(described["config"]["digest"]))
+    layers = [store.layer(layer_name(one["digest"])) for one in described["layers"]]
+    if config is None or None in layers:
+        return None
+    return Image(base.manifest, config, tuple(filter(None, layers)))
 
 
-def _pull(reference: str, store: Store, progress: Progress, manifest: Digest | None = None) -> Image:
+def _pull(reference: str, store: Store, progress: Progress) -> Image:
     pulled = pull_image(reference, PLATFORM, store, progress)
-    if manifest not in (None, pulled.digest):
-        raise HashMismatch(reference, str(manifest).removeprefix("sha256:"), pulled.digest[7:])
-    return _in_store(pulled.digest, store)
-
-
-def _in_store(manifest: Digest, store: Store) -> Image:
-    """Raises FileNotFoundError: a part is missing."""
-    described = json.loads(store.blob(manifest).read_bytes())
+    described = json.loads(store.blob(pulled.digest).read_bytes())
     config = store.blob(Digest(described["config"]["digest"])).read_bytes()
-    return Image(manifest, config, tuple(_layer(one["digest"], store) for one in described["layers"]))
-
-
-def _layer(digest: str, store: Store) -> Layer:
-    layer = store.layer(layer_name(digest))
-    if layer is None:
-        raise FileNotFoundError(store.blob(Digest(digest)))
-    return layer
+    return Image(pulled.digest, config, pulled.layers)
 
 
 def _directory(path: str, text: str) -> tuple[str, int, int, int]:

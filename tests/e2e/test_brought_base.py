@@ -23,9 +23,11 @@ from tests.e2e.conftest import CACHE, Forge, copy_of_project
 from tests.e2e.test_engine import host_python
 from tests.gzip_layers import gzip_layer
 from trtforge.base import Base, engine_tag
+from trtforge.engine.docker_builder import build_with_docker
 from trtforge.image import Image, keep_image, name_image
 from trtforge.lock import Lock, read_lock
 from trtforge.oci import canonical_json
+from trtforge.progress import Silent
 from trtforge.store import Store
 
 if TYPE_CHECKING:
@@ -239,9 +241,18 @@ def test_the_docker_builder_makes_the_same_without_the_registry(
     assert engine.file_tree(REF) == tree
 
 
-def test_a_plain_docker_build_works_too(acme: Forge, found: Base) -> None:
-    (rendered,) = acme.answer(f"render {CELL} --dry-run")
-    assert f"\nFROM {found.image}\n" in rendered["dockerfile"]
+def test_a_plain_docker_build_works_too(acme: Forge, found: Base, engine: Engine, tmp_path: Path) -> None:
+    (rendered,) = acme.answer(f"render {CELL} -o {tmp_path}")
+    folder = Path(rendered["folder"])
+    assert f"\nFROM {found.image}\n" in (folder / "Dockerfile").read_text(encoding="utf-8")
+    plain = "trtforge-test/plain:1"
+    try:
+        build_with_docker(folder, [plain], engine, Silent())  # the Engine pulls the base itself
+        assert engine.file_tree(plain) == engine.file_tree(REF)
+        assert engine.config(plain) == engine.config(REF)
+    finally:
+        engine.remove(plain)
+        engine.remove(found.image)
 
 
 def test_a_base_with_another_torch_is_refused(shop: Shop, address: str, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.loopback_index import (
     tiny_wheel,
 )
 from trtforge.errors import IndexUnreachable, RequestError, ResolutionError
-from trtforge.index.pins import Pin
+from trtforge.index.pins import Installed, Pin
 from trtforge.index.resolve import Need, Sources, index_answers, resolve
 
 if TYPE_CHECKING:
@@ -268,3 +268,21 @@ def test_a_server_error_is_an_index_that_does_not_answer(default: LoopbackIndex)
     with pytest.raises(IndexUnreachable) as failure:
         pins(["plain"])
     assert "503" in failure.value.reason
+
+
+def test_what_the_image_has_installed_stays_and_is_not_returned(default: LoopbackIndex) -> None:
+    tiny_wheel(default.folder, "onnx", "1.0", requires=["numpy>=1"])
+    for version in ("1.0", "2.0"):
+        tiny_wheel(default.folder, "numpy", version)
+    assert pins(["onnx"]).keys() == {"onnx", "numpy"}
+    assert pins(["onnx"], constraints=[Installed("numpy", "1.0"), Installed("other", "7")]).keys() == {"onnx"}
+
+
+def test_a_need_that_contradicts_what_is_installed_says_so(default: LoopbackIndex) -> None:
+    tiny_wheel(default.folder, "onnx", "1.0", requires=["numpy>=2"])
+    for version in ("1.0", "2.0"):
+        tiny_wheel(default.folder, "numpy", version)
+    with pytest.raises(ResolutionError) as caught:
+        pins(["onnx==1.0"], constraints=[Installed("numpy", "1.0")])
+    assert caught.value.kind == "conflict"
+    assert "numpy==1.0" in caught.value.explanation

@@ -76,6 +76,21 @@ def test_stored_blocks_inflate_to_what_went_in(chunks: list[bytes]) -> None:
         assert not inflater.unused_data
 
 
+def test_folders_that_the_image_has_keep_their_modes_and_owners() -> None:
+    out = io.BytesIO()
+    known = [("/opt", 0o711, 3, 4), ("/opt/env/lib", 0o2775, 1, 50), ("/opt/env/lib/file", 0o700, 9, 9)]
+    tar = GzipTar(out, "/opt/env", 7, 8, known)
+    tar.add_file("/opt/env/lib/file", b"")
+    tar.finish()
+    found = {name: (info.mode, info.uid, info.gid) for name, info in entries_of(out.getvalue()).items()}
+    assert found == {
+        "opt": (0o711, 3, 4),
+        "opt/env": (0o755, 7, 8),
+        "opt/env/lib": (0o2775, 1, 50),
+        "opt/env/lib/file": (0o644, 7, 8),
+    }
+
+
 def test_a_stream_of_another_size_than_promised_is_refused() -> None:
     with pytest.raises(ValueError, match="5 bytes came instead of 6"):
         written(lambda tar: tar.add_deflated("/a", 6, zlib.crc32(b"hello"), pieces_of(b"hello", 2)))
