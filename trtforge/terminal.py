@@ -39,7 +39,8 @@ class Terminal:
     def answer(self, value: Any) -> None:
         """Give a machine a result; nothing without --json."""
         if self.json:
-            self._out.out(json.dumps(value, indent=1, ensure_ascii=False), highlight=False)
+            # Not through rich, which takes longer to look for lines to fold than it took to plan all cells.
+            print(json.dumps(value, indent=1, ensure_ascii=False), file=self._out.file)
 
     def error(self, error: ForgeError) -> None:
         """Say what is wrong, and what to do."""
