@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tracemalloc
 from typing import TYPE_CHECKING, Any
 
@@ -199,3 +200,20 @@ def test_loading_does_not_hold_a_layer_in_memory(store: Store) -> None:
     tracemalloc.stop()
     assert total > 200_000_000
     assert peak < 30_000_000
+
+
+@pytest.mark.parametrize("at", [0.0, 0.3, 0.6, 1.0])
+def test_a_blob_that_changed_is_noticed_while_it_is_sent_and_dropped(
+    fake: FakeEngine, store: Store, at: float
+) -> None:
+    """Even where the change does not show in the tar, as in the time of gzip's header."""
+    image = image_of(store, random.Random(1).randbytes(3 << 20))
+    blob = store.blob(image.layers[0].digest)
+    data = bytearray(blob.read_bytes())
+    data[4 if at == 0 else int((len(data) - 1) * at)] ^= 1
+    blob.write_bytes(data)
+    with pytest.raises(BuildError, match="was damaged, and is dropped") as told:
+        Engine.connect(fake.address).load(image, store, Silent())
+    assert told.value.fact("blob") == str(blob)
+    assert not blob.exists()
+    assert not fake.tags
