@@ -190,11 +190,11 @@ class Cells:
             f"{typed} cannot be: {explanation(rules[0], facts)}",
             rules[0].id,
             *(("rule", f"{rule.id}: {explanation(rule, facts)} ({rule.source})") for rule in rules),
-            *(("nearest", hint) for hint in self._nearest(request)),
+            *(("nearest", hint) for hint in self.nearest(request)),
             ("more", f"docs/rules.md#{rules[0].id}"),
         )
 
-    def _nearest(self, request: Request, most: int = 3) -> list[str]:
+    def nearest(self, request: Request, most: int = 3) -> list[str]:
         """The fewest changes to `request` that make it valid, each as what to type and what it gives."""
         for count in range(1, len(request) + 1):
             hints = []

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 def cells(session: Session) -> None:
     """List the combinations of the matrix: a summary, or with selectors or --json each of them."""
     project = session.project
-    asked = {axis: {name for value in values for name in project.cells.meaning(axis, value)}
-             for axis, values in session.request.items()}  # fmt: skip
+    asked = {
+        axis: tuple(name for value in values for name in project.cells.meaning(axis, value))
+        for axis, values in session.request.items()
+    }
     verdicts = [
         verdict
         for verdict in project.cells.every()
@@ -37,8 +39,11 @@ def cells(session: Session) -> None:
     table = plain_table("", "", "")
     because = {rule.id: rule.because for rule in project.matrix.rules}
     for rule, count in rejected.most_common():
-        table.add_row(f"  {count}", rule, because[rule])
+        # What is said of many cells names no one's values: {cuda} becomes <cuda>.
+        table.add_row(f"  {count}", rule, because[rule].replace("{", "<").replace("}", ">"))
     session.terminal.say(table)
+    if asked and not valid:
+        session.terminal.say("", "nearest:", *(f"  {hint}" for hint in project.cells.nearest(asked)))
 
 
 def _show_grid(session: Session) -> None:
