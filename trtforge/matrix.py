@@ -41,10 +41,10 @@ def _version(text: str) -> str:
 
 def _pinned(text: str) -> str:
     try:
-        pinned = parse_reference(text).version.startswith("sha256:")
+        version = parse_reference(text).version
     except RequestError as error:
         raise ValueError(error.problem) from error
-    if not pinned:
+    if not version.startswith("sha256:"):
         raise ValueError(f"{text!r} is not pinned: write registry/name@sha256:..., a tag may move")
     return text
 
@@ -134,20 +134,16 @@ class BroughtBase(_Model):
 
 def _beginning(value: Any) -> str | None:
     """Which of the two an entry of the axis `os` is; None: it says both, or neither."""
-    said = set(value) if isinstance(value, dict) else set(getattr(type(value), "model_fields", ()))
-    kinds = [kind for kind, key in (("[os]", "distribution"), ("[base]", "base")) if key in said]
+    said = value if isinstance(value, dict) else getattr(type(value), "model_fields", ())
+    kinds = [tag for tag, key in (("[os]", "distribution"), ("[base]", "base")) if key in said]
     return kinds[0] if len(kinds) == 1 else None
 
 
+_EITHER = "say either `distribution` and `codename`, or `base`"
 Beginning = Annotated[
     Annotated[Os, Tag("[os]")] | Annotated[BroughtBase, Tag("[base]")],
-    Discriminator(
-        _beginning,
-        custom_error_type="beginning",
-        custom_error_message="say either `distribution` and `codename`, or `base`",
-    ),
+    Discriminator(_beginning, custom_error_type="beginning", custom_error_message=_EITHER),
 ]
-"""What a chain of images begins with."""
 
 
 class Axes(_Model):
@@ -282,7 +278,7 @@ def _places(name: str, tree: Any, error: ValidationError) -> list[tuple[str, str
     """One line for each thing that is wrong: file, line, key and what is wrong with it."""
     facts = []
     for issue in error.errors():
-        loc = [part for part in issue["loc"] if not str(part).startswith("[")]  # "[key]", and our tags
+        loc = [part for part in issue["loc"] if not str(part).startswith("[")]  # "[key]", our tags
         key = ".".join(str(part) for part in loc) or "the whole file"
         message = issue["msg"].removeprefix("Value error, ")
         if issue["type"] == "string_type":
