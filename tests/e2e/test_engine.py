@@ -304,7 +304,8 @@ def test_a_good_image_passes_its_smoke_tests(engine: Engine, store: Store, base:
 
 
 def test_a_broken_image_fails_its_smoke_tests(engine: Engine, store: Store, base: LoadableImage) -> None:
-    ref = smoke_image(engine, store, base, "smoke-broken", python="2.7", torch={"version": "1", "cuda": "1"})
+    wrong = {"python": "2.7", "torch": {"version": "1", "cuda": "1"}, "bytecode": "ours"}
+    ref = smoke_image(engine, store, base, "smoke-broken", **wrong)
     report = smoke(engine, ref, gpu=False)
     engine.remove(ref)
     assert not report.ok
