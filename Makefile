@@ -33,7 +33,7 @@ image: engine  ## Build, load and test one image: make image CUDA=12.1 ARCH=ampe
 
 test: setup-test engine  ## All tests; the end-to-end ones build real images (about 15 minutes, 40 GB of disk).
 	$(VENV)/python -m pytest -n 2 -m "not e2e"
-	$(VENV)/python -m pytest -m e2e
+	$(VENV)/python -m pytest -n 2 --dist loadgroup -m e2e --durations=12
 
 test-unit: setup-test  ## The fast tests.
 	$(VENV)/python -m pytest -n 2 -m "not e2e"

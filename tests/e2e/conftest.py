@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,18 @@ from trtforge.system.os_packages import fetch_os
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+REAL_CELL = {"test_brought_base", "test_full_flavour_image", "test_main_job", "test_registry_os"}
+"""Files whose tests share one Engine and the layers in it, and so run one after the other; the others run
+beside them (`pytest -n 2 --dist loadgroup`)."""
+
 CACHE = Path(os.environ.get("TRTFORGE_CACHE") or PROJECT / ".cache").absolute()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            group = "cell" if item.path.stem in REAL_CELL else "rest"
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @dataclass(frozen=True)
@@ -101,11 +113,9 @@ def forge(address: str, tmp_path_factory: pytest.TempPathFactory) -> Forge:
 @pytest.fixture
 def scratch() -> Iterator[Path]:
     """A folder beside the cache: on its disk, so that links work, and gone after the test."""
-    folder = CACHE / "scratch"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE, prefix="scratch-") as folder:
+        yield Path(folder)
 
 
 def with_packages_that_exist(forge: Forge) -> None:

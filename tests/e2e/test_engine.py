@@ -48,11 +48,12 @@ SMOKE = Path(__file__).parents[2] / "smoke"
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An Engine of these tests' own where one can be started: they prune while others build."""
     cache = tmp_path_factory.mktemp("cache")
     if find_engine(cache) is None and os.geteuid() != 0:
         pytest.skip("no Docker Engine runs, and only root can start one")
     try:
-        yield Engine.connect(ensure_engine(cache))
+        yield Engine.connect(ensure_engine(cache, own=os.geteuid() == 0))
     finally:
         stop_engine(cache)
 
@@ -242,14 +243,14 @@ def test_an_engine_of_ours_that_was_killed_starts_again(
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     monkeypatch.setattr(engine_setup, "default_address", lambda: f"unix://{tmp_path}/absent.sock")
     own = OwnEngine.under(tmp_path)
-    address = ensure_engine(tmp_path)
+    address = ensure_engine(tmp_path, own=True)
     pid = own.pid()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     while own.pid() == pid:
         time.sleep(0.1)
     try:
-        assert ensure_engine(tmp_path) == address
+        assert ensure_engine(tmp_path, own=True) == address
         assert own.pid() not in (None, pid)
     finally:
         stop_engine(tmp_path)

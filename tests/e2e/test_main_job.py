@@ -98,11 +98,12 @@ def test_two_empty_stores_give_the_same_digests_and_a_valid_layout(
     assert json.loads(seen.stdout)["Digest"] == ampere[-1]["digest"]
 
 
-@pytest.mark.usefixtures("ampere")
-def test_both_builders_give_the_same_files_and_configuration(forge: Forge, engine: Engine) -> None:
+def test_both_builders_give_the_same_files_and_configuration(
+    forge: Forge, ampere: list[dict[str, Any]], engine: Engine
+) -> None:
     ours, settings = engine.file_tree(REF), engine.config(REF)
-    for image in ("tensorrt", "pytorch-cuda", "os"):
-        for ref in engine.tags(f"trtforge/{image}"):
+    for image in reversed(ampere):
+        for ref in image["refs"]:
             engine.remove(ref)
     docker_s = forge.build(f"{CELL} --builder docker --no-smoke")
     assert [one["action"] for one in docker_s] == ["build"] * 3
