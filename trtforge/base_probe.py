@@ -22,7 +22,7 @@ LOADER_FOLDER = "/usr/lib/x86_64-linux-gnu"
 def main() -> None:
     paths = {name: Path(path).resolve() for name, path in sysconfig.get_paths().items()}
     prefix, purelib = paths["data"], paths["purelib"]
-    owner = purelib.stat()
+    owner = next(path for path in (purelib, *purelib.parents) if path.exists()).stat()
     places = [*Path("/usr/local").glob("cuda*"), prefix, *prefix.glob("targets/*"), *purelib.glob("nvidia/*")]
     answer = {
         "prefix": str(prefix),

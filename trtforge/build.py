@@ -109,7 +109,13 @@ class Build:
         wheels: dict[str, Path] = {}
         for python, pins in wheels_needed(plans).items():
             wheels |= fetch(
-                pins, project.store, project.sources, self.progress, python=python, platform=PLATFORM
+                pins,
+                project.store,
+                project.sources,
+                self.progress,
+                self.jobs,
+                python=python,
+                platform=PLATFORM,
             )
         maker = LayerMaker(project.store, self.progress, wheels, self.jobs)
         return maker.make(source for plan in plans for source in plan.recipe.sources.values())

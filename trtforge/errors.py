@@ -72,10 +72,6 @@ class DamagedFile(HashMismatch):
         self.facts = (*self.facts[:2], ("next", again))
 
 
-class SmokeFailure(BuildError):
-    """An image was built and is not good."""
-
-
 class RequestError(ForgeError):
     """What was asked cannot be: an unknown value, a contradiction, a file that is malformed or stale."""
 

@@ -9,6 +9,7 @@ import io
 import os
 import shutil
 import site
+import subprocess
 import sys
 import tarfile
 from dataclasses import dataclass
@@ -48,7 +49,10 @@ pytestmark = [
 ]
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-SITE = f"usr/local/lib/python{PYTHON}/dist-packages"
+_WHERE = [str(Path(sys.executable).resolve()), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+SITE = subprocess.run(_WHERE, capture_output=True, text=True, check=True).stdout.strip().strip("/")
+"""Where the Python that the base is made of has its packages: not where this environment has them."""
+
 CELL = "--os acme-torch --tensorrt rtx"
 REF = "trtforge/tensorrt:cu12.8-ampere-acme-torch"
 
