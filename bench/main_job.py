@@ -177,7 +177,7 @@ Written by `bench/main_job.py`, which says what each program does. {wheels} whee
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-A second architecture of the same CUDA makes {made} new layers (the one: what its smoke tests expect).
+A second architecture of the same CUDA makes {sum(made.values())} new layer: what its smoke tests expect.
 """
     (RESULTS / "main_job.md").write_text(text, encoding="utf-8")
     print(text)
