@@ -92,10 +92,13 @@ def test_only_what_can_be_imported_and_compiles_is_compiled(tmp_path: Path) -> N
         ZipMember("warns.py", b"'\\d' is 1\n"),
         ZipMember("n" * 250 + ".py", b"pass"),
         ZipMember("data.txt", b"pass"),
+        ZipMember("package/tests/inner/case.py", b"pass"),
+        ZipMember("package/test/other.py", b"pass"),
+        ZipMember("tests/toplevel.py", b"pass"),
         ZipMember("tagged.py", "# -*- coding: latin-1 -*-\na = 'é'\n".encode("latin-1")),
     ]
     names = {Path(path).name.split(".")[0] for path in files(made([make_wheel(tmp_path, members)]))}
-    assert names == {"good", "also", "warns", "tagged"}
+    assert names == {"good", "also", "warns", "tagged", "toplevel"}
 
 
 def test_of_two_wheels_with_one_file_the_later_counts(tmp_path: Path) -> None:

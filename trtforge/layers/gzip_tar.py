@@ -64,6 +64,7 @@ class GzipTar:
         out: where the compressed bytes go; only written to.
         prefix: absolute path of what belongs to `uid` and `gid`.
         directories: (path, mode, uid, gid) of each that is written otherwise, because the image has it so.
+        level: of libdeflate, for what is compressed here.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class GzipTar:
         uid: int = 0,
         gid: int = 0,
         directories: Iterable[tuple[str, int, int, int]] = (),
+        level: int = LEVEL,
     ) -> None:
         self._blob = _Blob(out)
+        self._level = level
         self._prefix, self._uid, self._gid = prefix.strip("/"), uid, gid
         self._known = {path.strip("/"): facts for path, *facts in directories}
         self._diff = hashlib.sha256()
@@ -161,7 +164,7 @@ class GzipTar:
 
     def _flush(self) -> None:
         if self._pending:
-            self._blob.write(deflate.gzip_compress(self._pending, LEVEL))
+            self._blob.write(deflate.gzip_compress(self._pending, self._level))
             self._pending.clear()
 
 
