@@ -12,7 +12,7 @@ LOCKED := --universal --python-version 3.11 --generate-hashes --no-header --no-a
 CUDA ?= 12.1
 ARCH ?= ampere
 
-.PHONY: help setup setup-test engine image test test-unit lint bench docs requirements clean
+.PHONY: help setup setup-test engine image test test-cell test-rest test-unit lint bench docs requirements clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,13 @@ image: engine  ## Build, load and test one image: make image CUDA=12.1 ARCH=ampe
 
 test: setup-test engine  ## All tests; the end-to-end ones build real images (about 15 minutes, 40 GB of disk).
 	$(VENV)/python -m pytest -n 2 -m "not e2e"
-	$(VENV)/python -m pytest -n 2 --dist loadgroup -m e2e --durations=12
+	$(MAKE) --no-print-directory -j 2 --output-sync=target test-cell test-rest
+
+test-cell: engine
+	$(VENV)/python -m pytest -m "e2e and cell" --durations=8
+
+test-rest: engine
+	$(VENV)/python -m pytest -m "e2e and not cell" --durations=8
 
 test-unit: setup-test  ## The fast tests.
 	$(VENV)/python -m pytest -n 2 -m "not e2e"

@@ -26,18 +26,7 @@ from trtforge.system.os_packages import fetch_os
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REAL_CELL = {"test_brought_base", "test_full_flavour_image", "test_main_job", "test_registry_os"}
-"""Files whose tests share one Engine and the layers in it, and so run one after the other; the others run
-beside them (`pytest -n 2 --dist loadgroup`)."""
-
 CACHE = Path(os.environ.get("TRTFORGE_CACHE") or PROJECT / ".cache").absolute()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            group = "cell" if item.path.stem in REAL_CELL else "rest"
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @dataclass(frozen=True)

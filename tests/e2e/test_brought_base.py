@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.cell,
     pytest.mark.skipif(
         not (shutil.which("docker-registry") and shutil.which("skopeo")),
         reason="docker-registry and skopeo are not here",

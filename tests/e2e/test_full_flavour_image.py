@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from trtforge.engine.engine import Engine
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.cell]
 
 CELL = f"--cuda 12.8 --arch ampere --tensorrt {VERSION}"
 REF = f"trtforge/tensorrt:{VERSION}-pt2.9.1-cu12.8-ampere"

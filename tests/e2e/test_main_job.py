@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import Forge
     from trtforge.engine.engine import Engine
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.cell]
 
 CELL = "--cuda 12.1 --arch ampere --tensorrt rtx"
 REF = "trtforge/tensorrt:cu12.1-ampere"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from trtforge.engine.engine import Engine
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.cell]
 
 REF = "trtforge/os:slim"
 
