@@ -87,14 +87,15 @@ class Lock(_Model):
 
 
 def inputs_checksum(matrix: Matrix, images: Path) -> Digest:
-    """A checksum over what a lock is resolved from: the matrix's meaning (not its layout or comments) and the
-    templates below `images`."""
+    """A checksum over what a lock is resolved from: the matrix's meaning (not its layout or comments, nor its
+    policies) and the templates below `images`."""
     templates = {
         file.relative_to(images).as_posix(): digest_of(file.read_bytes())
         for file in sorted(images.rglob("*"))
         if file.is_file()
     }
-    return digest_of(canonical_json({"matrix": matrix.model_dump(by_alias=True), "templates": templates}))
+    meaning = matrix.model_dump(by_alias=True, exclude={"registry", "nightly"})
+    return digest_of(canonical_json({"matrix": meaning, "templates": templates}))
 
 
 def read_lock(path: Path, inputs: Digest | None) -> Lock:

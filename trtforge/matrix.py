@@ -22,6 +22,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
 from trtforge.errors import MatrixError, RequestError
+from trtforge.policy import NightlyPolicy, RegistryPolicy
 from trtforge.registry.reference import parse_reference
 
 if TYPE_CHECKING:
@@ -213,6 +214,8 @@ class Matrix(_Model):
     sdist_build: list[str]
     rules: list[Rule]
     publish: list[PublishRow]
+    registry: RegistryPolicy = RegistryPolicy()
+    nightly: NightlyPolicy = NightlyPolicy()
 
     @model_validator(mode="after")
     def _names_exist(self) -> Matrix:
