@@ -69,7 +69,7 @@ def run(
         old or Lock(inputs="x"),
         Sources(),
         Silent(),
-        upgrade=upgrade,
+        **({"reach": lambda _pin: None} if upgrade else {}),
         bring=bring,
         wheels=indexes.wheels,
         packages=indexes.packages,

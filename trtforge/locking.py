@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from trtforge.base import Base, verify_base
 from trtforge.errors import EnvironmentLack, ForgeError, IndexUnreachable, ResolutionError
@@ -13,7 +17,7 @@ from trtforge.matrix import BroughtBase, Os
 from trtforge.system.os_packages import OsSuite, resolve_os
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from trtforge.cells import Cell, Cells
     from trtforge.index.pins import Held, Pin
@@ -34,13 +38,24 @@ def os_suite(matrix: Matrix, name: str) -> OsSuite:
     return OsSuite(system.distribution, system.codename, components=components, mirror=mirror)
 
 
+Reach = Callable[["Pin"], "Held | None"]
+"""How far a locked pin may move: not at all (the pin itself), within a range, or (None) anywhere."""
+
+
 class Locking:
     """One run of locking; what it has resolved for one cell it does not ask again for the next.
 
     Args:
-        old: the lock to go on from. Its pins are kept where they still satisfy, unless `upgrade`.
+        old: the lock to go on from.
         bring: fetches and examines the base with this reference.
+        reach: how far its pins may move; by default they are kept where they still satisfy.
+        stay: the sets and operating systems that are not asked for anew, where they are still what is wanted.
+        unattended: nobody can correct what does not resolve, so it leaves its cells unlocked, and no pin goes
+            where `reach` does not let it.
         wheels, packages: where Python and Debian packages are resolved; tests put their own here.
+
+    Attributes:
+        failures: the sets and operating systems that could not be had, and why.
     """
 
     def __init__(
@@ -51,17 +66,20 @@ class Locking:
         progress: Progress,
         *,
         bring: Callable[[str], Base],
-        upgrade: bool = False,
+        reach: Reach = lambda pin: pin,
+        stay: Collection[str] = (),
+        unattended: bool = False,
         wheels: Callable[..., tuple[Pin, ...]] = resolve,
         packages: Callable[[OsSuite, Sequence[str]], tuple[OsPackage, ...]] = resolve_os,
     ) -> None:
         self._cells, self._old, self._sources, self._progress = cells, old, sources, progress
-        self._upgrade = upgrade
+        self._reach, self._stay, self._unattended = reach, stay, unattended
         self._bring, self._wheels, self._packages = bring, wheels, packages
         self._sets: dict[str, tuple[Pin, ...]] = {}
         self._systems: dict[str, tuple[OsPackage, ...]] = {}
         self._bases: dict[str, Base] = {}
         self._down: dict[str, ForgeError] = {}
+        self.failures: dict[str, ForgeError] = {}
 
     def lock(self, wanted: Iterable[Cell], inputs: str) -> Lock:
         """The old lock's cells with every `wanted` one resolved; what cannot be had is "unlocked", and why.
@@ -70,7 +88,7 @@ class Locking:
             inputs: `lock.inputs_checksum` of what is locked now.
 
         Raises:
-            ResolutionError: an index answers, and has not what the matrix asks for.
+            ResolutionError: an index answers, and has not what the matrix asks for; not if `unattended`.
         """
         locked = {self._cells.tag(cell): self._lock_cell(cell) for cell in wanted}
         return Lock(
@@ -96,7 +114,9 @@ class Locking:
                 self._lock_os(cell.os)
                 base = self._lock_base(cell)
                 tensorrt = self._lock_tensorrt(cell, base, self._sets[base])
-        except EnvironmentLack as error:
+        except ForgeError as error:
+            if not (self._unattended or isinstance(error, EnvironmentLack)):
+                raise
             return LockedCell(axes=cell.axes(), state="unlocked", reason=error.problem)
         return LockedCell(axes=cell.axes(), state="locked", base=base, tensorrt=tensorrt)
 
@@ -104,8 +124,10 @@ class Locking:
         system = self._cells.matrix.axes.os[name]
         if isinstance(system, Os) and system.image:  # its digest says it all
             return
+        if name in self._stay and name in self._old.os:
+            self._systems[name] = self._old.os[name]
         if name not in self._systems:
-            with self._once(f"os {name}"), self._progress.task(f"resolve {name}"):
+            with self._told(name), self._once(f"os {name}"), self._progress.task(f"resolve {name}"):
                 suite = os_suite(self._cells.matrix, name)
                 self._systems[name] = self._packages(suite, self._cells.matrix.images.os)
 
@@ -156,16 +178,20 @@ class Locking:
 
     def _lock_set(self, name: str, needs: Sequence[Need], base: Sequence[Held], cell: Cell) -> str:
         """Resolve the wheels that an image adds to those of its `base`, which hold."""
+        old = self._old.pins(name) if name in self._old.sets else ()
+        if name in self._stay and satisfy(old, needs):
+            self._sets[name] = old
         if name not in self._sets:
-            with self._once(*{need.index for need in needs}), self._progress.task(f"resolve {name}"):
-                old = () if self._upgrade else self._old.pins(name) if name in self._old.sets else ()
+            indexes = {need.index for need in needs}
+            with self._told(name), self._once(*indexes), self._progress.task(f"resolve {name}"):
+                held = {pin.name for pin in base}
+                kept = [reached for pin in old if pin.name not in held and (reached := self._reach(pin))]
                 try:
-                    pins = self._resolve(needs, [*base, *old], cell)
+                    pins = self._resolve(needs, [*base, *kept], cell)
                 except ResolutionError:
-                    if not old:
+                    if not kept or (self._unattended and satisfy(old, needs)):
                         raise
                     pins = self._resolve(needs, base, cell)
-                held = {pin.name for pin in base}
                 self._sets[name] = tuple(pin for pin in pins if pin.name not in held)
         return name
 
@@ -173,6 +199,17 @@ class Locking:
         return self._wheels(
             needs, constraints=constraints, python=cell.python, platform=PLATFORM, sources=self._sources
         )
+
+    @contextmanager
+    def _told(self, name: str) -> Iterator[None]:
+        """Remember why `name` could not be had; another cell that needs it is told the same."""
+        if name in self.failures:
+            raise self.failures[name]
+        try:
+            yield
+        except ForgeError as error:
+            self.failures[name] = error
+            raise
 
     @contextmanager
     def _once(self, *places: str) -> Iterator[None]:
@@ -188,3 +225,14 @@ class Locking:
         except EnvironmentLack as error:
             self._down[places[0]] = error
             raise
+
+
+def satisfy(pins: Iterable[Pin], needs: Iterable[Need]) -> bool:
+    """Whether `pins` are what `needs` ask for; if not, people have changed what is asked."""
+    versions = {pin.name: pin.version for pin in pins}
+    wanted = [Requirement(need.requirement) for need in needs]
+    return all(
+        (version := versions.get(canonicalize_name(one.name))) is not None
+        and one.specifier.contains(version, prereleases=True)
+        for one in wanted
+    )

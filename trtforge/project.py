@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trtforge.availability import Availability
 from trtforge.base import Base, bring_base
@@ -100,13 +100,13 @@ class Project:
         """Says whether a cell's TensorRT can be had, given what is locked."""
         return Availability(self.cells, lock, self.sources)
 
-    def locking(self, old: Lock, progress: Progress, *, upgrade: bool = False) -> Locking:
-        """One run of locking that goes on from `old`."""
+    def locking(self, old: Lock, progress: Progress, **how: Any) -> Locking:
+        """One run of locking that goes on from `old`; `how`: see `Locking`."""
 
         def bring(reference: str) -> Base:
             return bring_base(reference, self.engine, self.store, progress)
 
-        return Locking(self.cells, old, self.sources, progress, upgrade=upgrade, bring=bring)
+        return Locking(self.cells, old, self.sources, progress, bring=bring, **how)
 
     def lock_missing(self, wanted: Iterable[Cell], lock: Lock, progress: Progress) -> Lock:
         """`lock` with every `wanted` cell in it; the new ones are resolved, said so, and written."""

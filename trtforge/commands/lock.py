@@ -33,8 +33,9 @@ def lock(
         cells |= {choice.cell: None for choice in project.cells.choose(session.request)}
     valid = [cell for cell in cells if not project.cells.verdict(cell).broken]
     with terminal.progress() as progress:
+        how = {"reach": lambda _pin: None} if upgrade else {}
         start = old.model_copy(update={"cells": {}})
-        new = project.locking(start, progress, upgrade=upgrade).lock(valid, project.inputs)
+        new = project.locking(start, progress, **how).lock(valid, project.inputs)
     if not dry_run:
         project.write_lock(new)
     changes = _changes(old, new)

@@ -97,5 +97,26 @@ class Installed:
     version: str
 
 
-Held = Pin | Installed
-"""A package in an exact version, with or without a file that it comes from."""
+@dataclass(frozen=True)
+class Raisable:
+    """A pin that may give way to another version `within` a range: a specifier (PEP 440), ">=2.3.4,<3"."""
+
+    pin: Pin
+    within: str
+
+    @property
+    def name(self) -> str:
+        return self.pin.name
+
+    @property
+    def version(self) -> str:
+        return self.pin.version
+
+
+Held = Pin | Installed | Raisable
+"""A package that was there before: it holds in its version, or in its range."""
+
+
+def specifier(held: Held) -> str:
+    """The versions that `held` leaves."""
+    return held.within if isinstance(held, Raisable) else f"=={held.version}"

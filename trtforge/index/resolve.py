@@ -12,7 +12,7 @@ import httpx
 from trtforge.errors import HashMismatch, IndexUnreachable, ResolutionError
 from trtforge.index.download import Patience, Web, index_answers, reason_of, sha256_of
 from trtforge.index.offers import Need, Question, offers
-from trtforge.index.pins import Installed, Pin, Sdist
+from trtforge.index.pins import Installed, Pin, Raisable, Sdist, specifier
 from trtforge.index.sdist import build_wheel
 from trtforge.index.uv import Sources
 from trtforge.index.wheel_tags import image_tags, rank
@@ -44,7 +44,7 @@ def resolve(
     Args:
         requirements: what is asked for, and where.
         constraints: versions that hold if something asks for their packages. Pins are returned as they are
-            where they fit the image and the route; what is installed is not returned.
+            where they fit the image, the route and the version found; what is installed is not returned.
         python: the image's Python, "3.11".
         platform: the image's, as uv spells it: "x86_64-manylinux_2_28".
         sources: where packages come from.
@@ -55,7 +55,7 @@ def resolve(
         BuildError: a source distribution does not build, or not to a pure-Python wheel.
     """
     held = {one.name: one for one in reversed(constraints)}  # the first of a name counts
-    rules = tuple(f"{one.name}=={one.version}" for one in constraints)
+    rules = tuple(f"{one.name}{specifier(one)}" for one in constraints)
     found = offers(Question(tuple(requirements), python, platform, constraints=rules), sources)
     tags = image_tags(python, platform)
     needs = {need.name: need for need in requirements}
@@ -64,6 +64,7 @@ def resolve(
         def pin_of(offer: Offer) -> Pin:
             need = needs.get(offer.name)
             pin = held.get(offer.name)
+            pin = pin.pin if isinstance(pin, Raisable) else pin
             if (
                 isinstance(pin, Pin)
                 and pin.version == offer.version
