@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import PROJECT
-from tests.lock_factory import BASE, lock_of
+from tests.lock_factory import BASE, PYTHON3, lock_of, pin
 from trtforge.cells import Cells
 from trtforge.dockerfile import read_dockerfile
 from trtforge.errors import LockError, RequestError
 from trtforge.image import check_followable
 from trtforge.layers.sources import BytecodeSource, LinksSource, OsSource, WheelSource
 from trtforge.matrix import Os
-from trtforge.recipe import Recipe, Recipes
+from trtforge.recipe import SMALL, Recipe, Recipes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trtforge.cells import Cell
+    from trtforge.system.os_packages import OsPackage
 
 
 def pick(cells: Cells, **request: str) -> Cell:
@@ -57,13 +58,68 @@ def test_layers_are_ordered_from_what_changes_least(cells: Cells) -> None:
         ["nvidia-cudnn-cu12"],
         ["nvidia-cublas-cu12"],
         ["torch"],
-        ["numpy", "pip", "torchvision"],
         BytecodeSource,
+        ["numpy"],
+        ["torchvision"],
+        ["pip"],
         ["tensorrt-rtx-cu12-libs"],
-        ["onnx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu12-bindings"],
         BytecodeSource,
+        ["onnx"],
+        ["tensorrt-rtx-cu12-bindings"],
+        ["tensorrt-rtx-cu12"],
         LinksSource,
     ]
+
+
+def test_a_small_wheel_that_changes_moves_its_own_layer_and_no_other(cells: Cells) -> None:
+    (choice,) = cells.choose({"cuda": ("12.1",), "tensorrt": ("rtx",)})
+    lock = lock_of(cells, choice.cell)
+    numpy = next(one for one in BASE if one.name == "numpy")
+    newer = numpy.model_copy(update={"sha256": "f" * 64})
+    changed = lock.model_copy(update={"wheels": lock.wheels | {numpy.filename: newer}})
+    before, after = (
+        {
+            source.key
+            for recipe in Recipes(PROJECT, cells).chain(choice.cell, one)
+            for source in recipe.sources.values()
+        }
+        for one in (lock, changed)
+    )
+    assert (len(before - after), len(after - before)) == (1, 1)
+
+
+def test_many_small_wheels_share_a_layer_so_that_an_image_has_few(cells: Cells) -> None:
+    (choice,) = cells.choose({"cuda": ("12.1",), "tensorrt": ("rtx",)})
+    lock = lock_of(cells, choice.cell)
+    many = [pin(f"small{number:03}", "1", 1000 + number, "e") for number in range(100)]
+    many = [one.model_copy(update={"sha256": f"{number:064x}"}) for number, one in enumerate(many)]
+    wheels = lock.wheels | {one.filename: one for one in many}
+    sets = lock.sets | {"base": (*lock.sets["base"], *(one.filename for one in many))}
+    _, base, _ = Recipes(PROJECT, cells).chain(
+        choice.cell, lock.model_copy(update={"wheels": wheels, "sets": sets})
+    )
+    *_, bundle = base.sources.values()
+    assert len(base.sources) == 3 + 1 + SMALL + 1
+    assert isinstance(bundle, WheelSource)
+    assert {one.name for one in bundle.pins} == {one.name for one in many[: 103 - SMALL]}
+
+
+def test_an_update_of_the_system_that_is_not_python_leaves_bytecode_as_it_is(cells: Cells) -> None:
+    (choice,) = cells.choose({"cuda": ("12.1",), "tensorrt": ("rtx",)})
+    lock = lock_of(cells, choice.cell)
+    openssl = PYTHON3.model_copy(update={"name": "libssl3", "sha256": "b" * 64})
+    python = PYTHON3.model_copy(update={"sha256": "c" * 64})
+
+    def keys(*packages: OsPackage) -> list[str]:
+        changed = lock.model_copy(update={"os": {choice.cell.os: packages}})
+        return [
+            source.key
+            for recipe in Recipes(PROJECT, cells).chain(choice.cell, changed)[1:]
+            for source in recipe.sources.values()
+        ]
+
+    assert keys(PYTHON3, openssl) == keys(PYTHON3)
+    assert keys(python) != keys(PYTHON3)
 
 
 def test_architectures_share_their_base_and_every_layer_but_their_configuration(cells: Cells) -> None:

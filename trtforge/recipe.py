@@ -38,8 +38,11 @@ FORMAT = 1
 """Changes when the same recipe would give other bytes, so that images made before are not taken for it."""
 
 LARGE = 20_000_000
-"""Bytes from which a wheel gets a layer of its own: it is shared on its own, and a change of a small wheel
-does not move it. Below, a layer's overhead (Docker allows 127) is worth more than its sharing."""
+"""Bytes from which a wheel's bytecode is in another layer than the wheel: a new Python does not move it."""
+
+SMALL = 20
+"""How many smaller wheels of an image have layers of their own, so that a change of one moves no other. The
+rest, the smallest, share one: Docker allows 127 layers, and each costs a request or two."""
 
 
 @dataclass(frozen=True)
@@ -172,16 +175,23 @@ class Recipes:
         self, pins: Sequence[Pin], direct: Sequence[str], target: InstallTarget, interpreter: OsSource | None
     ) -> list[LayerSource]:
         """Layers from what changes least to what changes most: large dependencies, the largest first, then
-        the large wheels we ask for, then all small ones in one bundle, then the bytecode of all, which the
-        `interpreter` compiles if it is ours."""
-        large = [pin for pin in pins if (pin.size or 0) >= LARGE]
-        large.sort(key=lambda pin: (pin.name in direct, -(pin.size or 0), pin.name))
-        small = tuple(sorted((pin for pin in pins if pin not in large), key=lambda pin: pin.name))
+        the large wheels we ask for, then their bytecode; then the smaller wheels likewise, each with its own
+        bytecode, which the `interpreter` compiles if it is ours."""
+
+        def change(pin: Pin) -> tuple[bool, int, str]:
+            return pin.name in direct, -(pin.size or 0), pin.name
+
+        large = sorted((pin for pin in pins if (pin.size or 0) >= LARGE), key=change)
+        small = sorted(
+            (pin for pin in pins if pin not in large), key=lambda pin: (-(pin.size or 0), pin.name)
+        )
+        alone, bundle = sorted(small[:SMALL], key=change), sorted(small[SMALL:], key=lambda pin: pin.name)
         sources: list[LayerSource] = [WheelSource((pin,), target) for pin in large]
-        if small:
-            sources.append(WheelSource(small, target))
-        if interpreter:
-            sources.append(BytecodeSource(tuple(sorted(pins, key=lambda pin: pin.name)), target, interpreter))
+        if large and interpreter:
+            sources.append(BytecodeSource(tuple(large), target, interpreter))
+        sources += [WheelSource((pin,), target, interpreter) for pin in alone]
+        if bundle:
+            sources.append(WheelSource(tuple(bundle), target, interpreter))
         return sources
 
     def _smoke_files(self, facts: dict[str, Any]) -> dict[str, bytes]:

@@ -4,14 +4,20 @@ FROM trtforge/pytorch-cuda:2.9.1-cu12.1-debian12
 # tensorrt-rtx-cu12-libs 1.7.1.116, 89 MB, sha256:666666666666
 ADD layers/KEY-0.tar.gz /
 
-# onnx 1.23.2, tensorrt-rtx-cu12 1.7.1.116, tensorrt-rtx-cu12-bindings 1.7.1.116
+# bytecode of the large wheels above
 ADD layers/KEY-1.tar.gz /
 
-# bytecode of the wheels above
+# onnx 1.23.2, 9.0 MB, sha256:999999999999
 ADD layers/KEY-2.tar.gz /
 
-# where the loader finds the libraries of tensorrt-rtx-cu12-libs
+# tensorrt-rtx-cu12-bindings 1.7.1.116, 1.0 MB, sha256:777777777777
 ADD layers/KEY-3.tar.gz /
+
+# tensorrt-rtx-cu12 1.7.1.116, 0.1 MB, sha256:888888888888
+ADD layers/KEY-4.tar.gz /
+
+# where the loader finds the libraries of tensorrt-rtx-cu12-libs
+ADD layers/KEY-5.tar.gz /
 
 COPY smoke/ /opt/smoke/
 

@@ -85,6 +85,19 @@ def bytecode_layer(
         UnsafeWheel, CorruptWheel: see `wheel_layer`.
     """
     tar = GzipTar(out, target.prefix, target.uid, target.gid, level=LEVEL)
+    add_bytecode(wheels, target, interpreter, tar, jobs, advance)
+    return tar.finish()
+
+
+def add_bytecode(
+    wheels: Sequence[Path],
+    target: InstallTarget,
+    interpreter: Sequence[str],
+    tar: GzipTar,
+    jobs: int,
+    advance: Advance,
+) -> None:
+    """Write the bytecode of what `wheels` install to `tar`; see `bytecode_layer`."""
     with ExitStack() as stack:
         sources: dict[str, _Source] = {}
         for path in wheels:
@@ -97,7 +110,6 @@ def bytecode_layer(
                 cached = _cached(source.path, target)
                 if bytecode and len(cached.rpartition("/")[2].encode()) <= MAX_NAME:
                     tar.add_file(cached, bytecode)
-    return tar.finish()
 
 
 def bytecode_in_store(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from trtforge.errors import DamagedFile, HashMismatch
 from trtforge.layers.bytecode import bytecode_in_store
+from trtforge.layers.compiled_wheel_layer import compiled_in_store
 from trtforge.layers.image_python import interpreter_in
 from trtforge.layers.loader_links import links_in_store
 from trtforge.layers.sources import BytecodeSource, LayerSource, LinksSource, OsSource, WheelSource
@@ -80,6 +81,16 @@ class LayerMaker:
         match source:
             case OsSource():
                 return self._system(source).layer
+            case WheelSource(pins, target, OsSource() as system):
+                return compiled_in_store(
+                    self.store,
+                    self._pinned(pins),
+                    target,
+                    system.python,
+                    lambda: nullcontext(interpreter_in(self._system(system).rootfs)),
+                    self.progress,
+                    self.jobs,
+                )
             case WheelSource(pins, target):
                 return layer_in_store(self.store, self._pinned(pins), target, self.progress)
             case BytecodeSource(pins, target, system):
@@ -87,7 +98,7 @@ class LayerMaker:
                     self.store,
                     self._pinned(pins),
                     target,
-                    system.key,
+                    system.python,
                     lambda: nullcontext(interpreter_in(self._system(system).rootfs)),
                     self.progress,
                     self.jobs,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trtforge.layers import bytecode, loader_links, wheel_layer
+from trtforge.layers import bytecode, compiled_wheel_layer, loader_links, wheel_layer
+from trtforge.oci import canonical_json, digest_of
 from trtforge.system import os_layer
 
 if TYPE_CHECKING:
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
     from trtforge.index.pins import Pin
     from trtforge.layers.install_target import InstallTarget
     from trtforge.system.os_packages import OsPackage, OsSuite
+
+
+_INTERPRETER = re.compile(r"(lib)?python3(\.\d+)?(-minimal|-stdlib)?")
+"""Debian's and Ubuntu's packages of CPython."""
 
 
 @dataclass(frozen=True)
@@ -28,25 +34,42 @@ class OsSource:
     def key(self) -> str:
         return os_layer.layer_key(self.packages, self.suite)
 
+    @property
+    def python(self) -> str:
+        """What decides how its Python compiles: the packages that make the interpreter, and no others, so
+        that an update of the rest leaves bytecode as it is."""
+        made_of = {one.name: one.sha256 for one in self.packages if _INTERPRETER.fullmatch(one.name)}
+        return digest_of(canonical_json(made_of)) if made_of else self.key
+
     def says(self) -> list[str]:
         return [f"{self.suite.distribution} {self.suite.codename}, {len(self.packages)} packages"]
 
 
 @dataclass(frozen=True)
 class WheelSource:
-    """One wheel, or several in a bundle, as an installer would lay them out."""
+    """One wheel, or several in a bundle, as an installer would lay them out.
+
+    interpreter: compiles their modules, whose bytecode is in the same layer then.
+    """
 
     pins: tuple[Pin, ...]
     target: InstallTarget
+    interpreter: OsSource | None = None
 
     @property
     def key(self) -> str:
+        if self.interpreter:
+            wheels = _named(self.pins)
+            return compiled_wheel_layer.compiled_key(wheels, self.target, self.interpreter.python)
         return wheel_layer.layer_key(_named(self.pins), self.target)
 
     def says(self) -> list[str]:
         if len(self.pins) == 1:
             (pin,) = self.pins
-            return [f"{pin.name} {pin.version}, {(pin.size or 0) / 1e6:.0f} MB, sha256:{pin.sha256[:12]}"]
+            size = (pin.size or 0) / 1e6
+            return [
+                f"{pin.name} {pin.version}, {size:.{0 if size > 10 else 1}f} MB, sha256:{pin.sha256[:12]}"
+            ]
         return _wrapped([f"{pin.name} {pin.version}" for pin in self.pins])
 
 
@@ -60,10 +83,10 @@ class BytecodeSource:
 
     @property
     def key(self) -> str:
-        return bytecode.bytecode_key(_named(self.pins), self.target, self.interpreter.key)
+        return bytecode.bytecode_key(_named(self.pins), self.target, self.interpreter.python)
 
     def says(self) -> list[str]:
-        return ["bytecode of the wheels above"]
+        return ["bytecode of the large wheels above"]
 
 
 @dataclass(frozen=True)

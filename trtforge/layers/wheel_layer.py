@@ -85,7 +85,9 @@ def wheel_layer(
             or is in two of the wheels with different content.
         CorruptWheel: a CRC, size or hash differs from what the archive or RECORD says.
     """
-    return _layer([(wheel, None) for wheel in wheels], target, out, advance)
+    tar = GzipTar(out, target.prefix, target.uid, target.gid, target.directories)
+    add_wheels([(wheel, None) for wheel in wheels], target, tar, advance)
+    return tar.finish()
 
 
 def layer_in_store(
@@ -104,16 +106,41 @@ def layer_in_store(
         if layer := store.layer(key):
             return layer
         size = sum(wheel.path.stat().st_size for wheel in wheels)
-        with progress.task(_label(wheels), size) as advance, (work / "layer").open("wb") as out:
-            try:
-                layer = _layer([(wheel.path, wheel.sha256) for wheel in wheels], target, out, advance)
-            except (UnsafeWheel, CorruptWheel):
-                # That it is another file than the one pinned explains more than what is odd about it.
-                for wheel in wheels:
-                    verify(wheel)
-                raise
+        with progress.task(label(wheels), size) as advance, (work / "layer").open("wb") as out:
+            tar = GzipTar(out, target.prefix, target.uid, target.gid, target.directories)
+            add_pinned(wheels, target, tar, advance)
+            layer = tar.finish()
         store.keep_layer(key, work / "layer", layer)
     return layer
+
+
+def add_wheels(
+    wheels: Sequence[tuple[Path, str | None]], target: InstallTarget, tar: GzipTar, advance: Advance
+) -> None:
+    """Write what `wheels`, each with the hash it must have, if any, install to `tar`; see `wheel_layer`."""
+    places = _Places()
+    for path, sha256 in wheels:
+        with WheelArchive(path) as archive:
+            contents = WheelContents(archive)
+            install_wheel(contents, _LayerDestination(contents, target, tar, places, advance))
+            if sha256 is not None:
+                _compare(path, sha256, archive.sha256())
+
+
+def add_pinned(wheels: Sequence[PinnedWheel], target: InstallTarget, tar: GzipTar, advance: Advance) -> None:
+    """Write what `wheels` install to `tar`, which is only good if this returns.
+
+    Raises:
+        HashMismatch: a wheel is not the one that is pinned.
+        UnsafeWheel, CorruptWheel: see `wheel_layer`.
+    """
+    try:
+        add_wheels([(wheel.path, wheel.sha256) for wheel in wheels], target, tar, advance)
+    except (UnsafeWheel, CorruptWheel):
+        # That it is another file than the one pinned explains more than what is odd about it.
+        for wheel in wheels:
+            verify(wheel)
+        raise
 
 
 def layer_key(wheels: Sequence[PinnedWheel], target: InstallTarget) -> str:
@@ -141,24 +168,11 @@ def _compare(path: Path, expected: str, actual: str) -> None:
         raise HashMismatch(path.name, expected, actual)
 
 
-def _label(wheels: Sequence[PinnedWheel]) -> str:
+def label(wheels: Sequence[PinnedWheel]) -> str:
+    """What a person is told of making the layer of `wheels`."""
     if len(wheels) != 1:
         return f"layer of {len(wheels)} wheels"
     return " ".join(("layer", *wheels[0].path.name.split("-")[:2]))
-
-
-def _layer(
-    wheels: Sequence[tuple[Path, str | None]], target: InstallTarget, out: BinaryIO, advance: Advance
-) -> Layer:
-    tar = GzipTar(out, target.prefix, target.uid, target.gid, target.directories)
-    places = _Places()
-    for path, sha256 in wheels:
-        with WheelArchive(path) as archive:
-            contents = WheelContents(archive)
-            install_wheel(contents, _LayerDestination(contents, target, tar, places, advance))
-            if sha256 is not None:
-                _compare(path, sha256, archive.sha256())
-    return tar.finish()
 
 
 class _Written(NamedTuple):
