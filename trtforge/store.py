@@ -14,11 +14,9 @@ so an interrupt, a crash or a full disk leaves nothing half-made in sight.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
-import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +25,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from trtforge.errors import EnvironmentLack
+from trtforge.held import is_held, make_held
 from trtforge.oci import Digest, Layer, digest_of
 
 if TYPE_CHECKING:
@@ -57,25 +56,17 @@ class Store:
         """
         with self._writing():
             with self.lock("tmp"):  # until it is held, it would be taken for a dead process's
-                folder, held = self._new_work()
+                folder, held = make_held(self.root / "tmp")
             try:
                 yield folder
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
                 os.close(held)
 
-    def _new_work(self) -> tuple[Path, int]:
-        parent = self.root / "tmp"
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=parent))
-        held = os.open(folder, os.O_RDONLY)
-        fcntl.flock(held, fcntl.LOCK_SH)  # ends with the process, however that ends
-        return folder, held
-
     def dead_work(self) -> list[Path]:
         """The work of processes that were killed."""
         with self.lock("tmp"):
-            return [folder for folder in sorted((self.root / "tmp").glob("*")) if not _is_held(folder)]
+            return [folder for folder in sorted((self.root / "tmp").glob("*")) if not is_held(folder)]
 
     def sweep(self) -> None:
         """Delete the work of processes that were killed."""
@@ -176,19 +167,3 @@ class Store:
             yield
         finally:
             file.release()
-
-
-def _is_held(folder: Path) -> bool:
-    """Whether a living process uses this work folder."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:  # just now removed by who used it
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(handle)

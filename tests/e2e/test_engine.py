@@ -29,7 +29,8 @@ from trtforge.engine.docker_archive import LoadableImage
 from trtforge.engine.docker_builder import build_with_docker
 from trtforge.engine.engine import RECIPE_LABEL, Engine
 from trtforge.engine.file_tree import differences
-from trtforge.engine.setup import OwnEngine, ensure_engine, find_engine, stop_engine
+from trtforge.engine.own import OwnEngine
+from trtforge.engine.setup import ensure_engine, find_engine, stop_engine
 from trtforge.errors import BuildError
 from trtforge.oci import EPOCH, canonical_json
 from trtforge.progress import Silent

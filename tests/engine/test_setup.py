@@ -10,15 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.fake_engine import FakeEngine, running
+from trtforge.engine import own as own_engine
 from trtforge.engine import setup as engine_setup
-from trtforge.engine.setup import (
-    LONGEST_SOCKET,
-    SOCKET_PATH_LIMIT,
-    OwnEngine,
-    ensure_engine,
-    find_engine,
-    stop_engine,
-)
+from trtforge.engine.own import LONGEST_SOCKET, SOCKET_PATH_LIMIT, OwnEngine
+from trtforge.engine.setup import ensure_engine, find_engine, stop_engine
 from trtforge.errors import EnvironmentLack
 
 
@@ -39,8 +34,8 @@ def fake_dockerd(folder: Path, script: str) -> str:
 @pytest.fixture
 def everything_below_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """Temporary folders have long names; a test must write nowhere else."""
-    monkeypatch.setattr(engine_setup, "LONGEST_SOCKET", "")
-    monkeypatch.setattr(engine_setup, "SOCKET_PATH_LIMIT", 4096)
+    monkeypatch.setattr(own_engine, "LONGEST_SOCKET", "")
+    monkeypatch.setattr(own_engine, "SOCKET_PATH_LIMIT", 4096)
 
 
 @pytest.mark.parametrize("length", [10, 58, 59, 150])
@@ -85,7 +80,7 @@ def test_who_is_not_root_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_a_dockerd_that_dies_shows_its_last_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     dockerd = fake_dockerd(tmp_path, "print('mount: permission denied'); sys.exit(7)")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(engine_setup, "_dockerd", lambda: dockerd)
+    monkeypatch.setattr(engine_setup, "find_dockerd", lambda: dockerd)
     with pytest.raises(EnvironmentLack) as error:
         ensure_engine(tmp_path)
     assert "exit 7" in error.value.problem
@@ -99,8 +94,8 @@ def test_a_dockerd_that_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch
         "import os, time; open(sys.argv[0] + '.pid', 'w').write(str(os.getpid())); time.sleep(9)",
     )
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(engine_setup, "_dockerd", lambda: dockerd)
-    monkeypatch.setattr(engine_setup, "START_S", 2)
+    monkeypatch.setattr(engine_setup, "find_dockerd", lambda: dockerd)
+    monkeypatch.setattr(own_engine, "START_S", 2)
     with pytest.raises(EnvironmentLack, match="does not answer"):
         ensure_engine(tmp_path)
     pid = int(Path(dockerd + ".pid").read_text())
@@ -109,7 +104,7 @@ def test_a_dockerd_that_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch
 
 def test_without_docker_and_apt_the_remedy_is_a_link(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(engine_setup, "_dockerd", lambda: None)
+    monkeypatch.setattr(engine_setup, "find_dockerd", lambda: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentLack) as error:
         ensure_engine(tmp_path)
@@ -120,7 +115,7 @@ def test_a_failing_installation_shows_its_output(monkeypatch: pytest.MonkeyPatch
     apt = fake_dockerd(tmp_path, "print('E: no network'); sys.exit(100)").replace("dockerd", "apt-get")
     (tmp_path / "dockerd").rename(apt)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(engine_setup, "_dockerd", lambda: None)
+    monkeypatch.setattr(engine_setup, "find_dockerd", lambda: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentLack, match=r"apt-get update failed \(exit 100\)") as error:
         ensure_engine(tmp_path / "cache")

@@ -22,6 +22,7 @@ from trtforge.engine.docker_archive import LoadableImage, docker_archive, sent_l
 from trtforge.engine.errors import EngineSays, engine_errors
 from trtforge.engine.file_tree import Entry, file_tree
 from trtforge.engine.gpu import device_seen, gpu_request
+from trtforge.engine.pull import pull
 from trtforge.errors import BuildError, EnvironmentLack, ForgeError
 
 if TYPE_CHECKING:
@@ -66,14 +67,18 @@ class ImageFacts:
 
 
 class Engine:
-    """A Docker Engine that answers; get one with `connect`."""
+    """A Docker Engine that answers; get one with `connect`.
 
-    def __init__(self, api: Any, address: str) -> None:
+    disposable: it is thrown away after use, so nothing in it need be tidied up (see `fresh`).
+    """
+
+    def __init__(self, api: Any, address: str, disposable: bool = False) -> None:
         self.api = api  # docker.APIClient; half of it has no types
         self.address = address
+        self.disposable = disposable
 
     @classmethod
-    def connect(cls, address: str | None = None) -> Engine:
+    def connect(cls, address: str | None = None, *, disposable: bool = False) -> Engine:
         """The Engine at `address` ("unix:///...", "tcp://...", "ssh://..."); None: where `docker` would look.
 
         Raises:
@@ -88,7 +93,7 @@ class Engine:
                 ("needed", f"API {OLDEST_API} (Docker 20.10)"),
                 ("next", "update Docker, or set DOCKER_HOST to a newer Engine"),
             )
-        return cls(api, address)
+        return cls(api, address, disposable)
 
     def has(self, ref: str) -> bool:
         """Is there an image with this tag or ID?"""
@@ -162,6 +167,26 @@ class Engine:
                 ("found", found["Id"]),
             )
         return str(found["Id"])
+
+    def pull(self, reference: str, progress: Progress, size: int | None = None) -> str:
+        """Pull an image from its registry, logged in as Docker's config.json says; its ID here.
+
+        Args:
+            reference: "host/name:tag", or "host/name@sha256:...".
+            size: bytes of its compressed layers, if known.
+
+        Raises:
+            RequestError: the registry has no such image.
+            BuildError: what it gave is not what the digests say.
+            EnvironmentLack: it does not answer or let us in, or the Engine went away or its disk is full.
+        """
+        with self.errors(f"pull {reference}"):
+            return pull(self.api, reference, progress, size)
+
+    def tag(self, source: str, target: str) -> None:
+        """Give the image `source` the name `target`, "name:tag", which may have been another's."""
+        with self.errors(f"tag {source}"):
+            self.api.tag(source, *target.rsplit(":", 1))
 
     def run(
         self,
