@@ -69,7 +69,7 @@ def run(
         old or Lock(inputs="x"),
         Sources(),
         Silent(),
-        **({"reach": lambda _pin: None} if upgrade else {}),
+        reach=(lambda _pin: None) if upgrade else (lambda pin: pin),
         bring=bring,
         wheels=indexes.wheels,
         packages=indexes.packages,

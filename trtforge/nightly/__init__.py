@@ -1,0 +1,1 @@
+"""A night's work: refresh the lock, build what that changed, publish it, report."""
