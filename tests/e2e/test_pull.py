@@ -1,0 +1,144 @@
+"""From a real registry into a throw-away Engine: what is whole is tested, what is damaged is refused."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import PROJECT
+from tests.docker_registry import blob_in, docker_registry, push
+from tests.e2e.conftest import CACHE
+from tests.tiny_image import tiny_image
+from trtforge.engine.fresh import fresh_engine
+from trtforge.engine.own import OwnEngine
+from trtforge.errors import BuildError, EnvironmentLack, RequestError
+from trtforge.progress import Silent
+from trtforge.store import Store
+from trtforge.verify import verify_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trtforge.engine.engine import Engine
+    from trtforge.image import Image
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can start an Engine"),
+]
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A registry with images that run. folder: its data; host: its address."""
+
+    folder: Path
+    host: str
+    store: Store
+
+    def publish(self, *contents: bytes) -> tuple[str, Image]:
+        """The reference, by digest, of a new image with a layer for each of `contents`; and the image."""
+        work = self.folder / "work"
+        work.mkdir(exist_ok=True)
+        image = tiny_image(self.store, work, *contents)
+        push(self.store.oci, "tiny", f"{self.host}/team/tensorrt:1")
+        return f"{self.host}/team/tensorrt@{image.digest}", image
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    folder = tmp_path_factory.mktemp("registry")
+    with docker_registry(folder) as host:
+        yield Shop(folder, host, Store(folder / "store"))
+
+
+@pytest.fixture(scope="module")
+def cache() -> Iterator[Path]:
+    """Beside the real cache: an Engine's data cannot lie on every file system."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE, prefix="scratch-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def fresh(cache: Path) -> Iterator[Engine]:
+    with fresh_engine(cache) as engine:
+        yield engine
+
+
+def test_an_image_is_pulled_and_tested(shop: Shop, fresh: Engine) -> None:
+    reference, image = shop.publish(b"one")
+    assert fresh.disposable
+    report = verify_image(reference, fresh, Silent())
+    assert report.ok
+    assert [(result.name, result.status) for result in report.results] == [
+        ("tiny", "passed"),
+        ("gpu", "skipped"),
+    ]
+    assert fresh.facts(reference).layers == len(image.layers)
+
+
+@pytest.mark.parametrize("harm", ["truncated", "tampered"])
+def test_what_the_registry_holds_damaged_is_refused(harm: str, shop: Shop, fresh: Engine) -> None:
+    reference, image = shop.publish(random.Random(harm).randbytes(50_000))
+    blob = blob_in(shop.folder, image.layers[-1].digest)
+    whole = blob.read_bytes()
+    blob.write_bytes(whole[:-1000] if harm == "truncated" else whole[:9000] + b"other" + whole[9005:])
+    with pytest.raises(BuildError, match="the registry gave other bytes"):
+        verify_image(reference, fresh, Silent())
+    assert not fresh.has(reference)
+
+
+def test_a_manifest_that_is_another_is_refused(shop: Shop, fresh: Engine) -> None:
+    reference, image = shop.publish(b"manifest")
+    blob = blob_in(shop.folder, image.digest)
+    whole = blob.read_bytes()
+    blob.write_bytes(whole.replace(b'"io.trtforge.unpacked":"', b'"io.trtforge.unpacked":"9'))
+    assert blob.read_bytes() != whole
+    with pytest.raises(BuildError, match="the registry gave other bytes"):
+        verify_image(reference, fresh, Silent())
+
+
+def test_what_is_not_there_is_said_so(shop: Shop, fresh: Engine) -> None:
+    for name in (f"{shop.host}/team/absent@sha256:{'0' * 64}", f"{shop.host}/team/tensorrt:never"):
+        with pytest.raises(RequestError, match="has no image"):
+            fresh.pull(name, Silent())
+    with pytest.raises(EnvironmentLack, match=r"does not give 127\.0\.0\.1:1/x:1"):
+        fresh.pull("127.0.0.1:1/x:1", Silent())
+
+
+def test_an_engine_that_is_used_otherwise_is_left_as_it_was(shop: Shop, engine: Engine) -> None:
+    reference, _image = shop.publish(b"at hand")
+    assert verify_image(reference, engine, Silent()).ok
+    assert not engine.has(reference)
+
+
+def test_the_engine_of_a_killed_process_is_ended_and_removed(cache: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from trtforge.engine.fresh import fresh_engine\n"
+        "with fresh_engine(Path(sys.argv[1])) as engine:\n"
+        "    print(engine.address, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(cache)], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        socket = process.stdout.readline().strip().removeprefix("unix://")
+        process.send_signal(signal.SIGKILL)
+    (left,) = [home for home in (cache / "fresh").iterdir() if f"{OwnEngine.at(home).run}/" in socket]
+    assert OwnEngine.at(left).pid()
+    with fresh_engine(cache) as engine:
+        assert OwnEngine.at(left).pid() is None
+        assert not left.exists()
+        home = Path(engine.address.removeprefix("unix://")).parent
+    assert not home.exists()
+    assert str(home) not in Path("/proc/self/mountinfo").read_text()
