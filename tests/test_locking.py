@@ -8,7 +8,7 @@ from tests.lock_factory import BASE, PYTHON3, TENSORRT, pin
 from trtforge.errors import EnvironmentLack, IndexUnreachable, ResolutionError
 from trtforge.index.uv import Sources
 from trtforge.lock import Lock
-from trtforge.locking import Locking
+from trtforge.locking import Locking, anywhere, unmoved
 from trtforge.progress import Silent
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def run(
         old or Lock(inputs="x"),
         Sources(),
         Silent(),
-        reach=(lambda _pin: None) if upgrade else (lambda pin: pin),
+        reach=anywhere if upgrade else unmoved,
         bring=bring,
         wheels=indexes.wheels,
         packages=indexes.packages,

@@ -83,6 +83,12 @@ class Cells:
         targets = self.matrix.axes.tensorrt[cell.tensorrt].sm
         return tuple(sm for sm in self.matrix.axes.arch[cell.arch].sm if sm in targets)
 
+    def knows(self, cell: Cell) -> bool:
+        """Whether the matrix has, or still has, every value of `cell`."""
+        axes = self.matrix.axes
+        known = all(getattr(cell, axis) in axes.values(axis) for axis in AXES)
+        return known and cell.build in {build.name for build in axes.torch[cell.torch].builds}
+
     def verdict(self, cell: Cell) -> Verdict:
         """Whether `cell` keeps the rules."""
         return Verdict(cell, broken_rules(self.matrix.rules, self.facts(cell)))
@@ -157,6 +163,11 @@ class Cells:
             for combination in product(*asked.values())
         ]
         return list({choice.cell: choice for choice in choices}.values())
+
+    def published(self) -> list[Choice]:
+        """The cells of the matrix's publish rows."""
+        chosen = [choice for row in self.matrix.publish for choice in self.choose(row.request())]
+        return list({choice.cell: choice for choice in chosen}.values())
 
     def _best(self, asked: Mapping[str, str], available: Available) -> Choice:
         """The preferred valid cell that has the `asked` values."""

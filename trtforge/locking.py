@@ -42,6 +42,15 @@ Reach = Callable[["Pin"], "Held | None"]
 """How far a locked pin may move: not at all (the pin itself), within a range, or (None) anywhere."""
 
 
+def unmoved(pin: Pin) -> Pin:
+    """A `Reach`: pins hold."""
+    return pin
+
+
+def anywhere(_pin: Pin) -> None:
+    """A `Reach`: nothing that was locked counts."""
+
+
 class Locking:
     """One run of locking; what it has resolved for one cell it does not ask again for the next.
 
@@ -66,7 +75,7 @@ class Locking:
         progress: Progress,
         *,
         bring: Callable[[str], Base],
-        reach: Reach = lambda pin: pin,
+        reach: Reach = unmoved,
         stay: Collection[str] = (),
         unattended: bool = False,
         wheels: Callable[..., tuple[Pin, ...]] = resolve,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtforge.availability import Availability
 from trtforge.base import Base, bring_base
-from trtforge.cells import Cells
+from trtforge.cells import Cell, Cells
 from trtforge.engine.engine import Engine
 from trtforge.engine.setup import find_engine
 from trtforge.index.uv import Sources
@@ -23,7 +23,6 @@ from trtforge.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from trtforge.cells import Cell
     from trtforge.oci import Digest
     from trtforge.progress import Progress
 
@@ -100,13 +99,23 @@ class Project:
         """Says whether a cell's TensorRT can be had, given what is locked."""
         return Availability(self.cells, lock, self.sources)
 
-    def locking(self, old: Lock, progress: Progress, **how: Any) -> Locking:
-        """One run of locking that goes on from `old`; `how`: see `Locking`."""
+    def bring(self, reference: str, progress: Progress) -> Base:
+        """Fetch and examine a base; see `bring_base`."""
+        return bring_base(reference, self.engine, self.store, progress)
+
+    def locking(self, old: Lock, progress: Progress, *, cells: Cells | None = None, **how: Any) -> Locking:
+        """One run of locking that goes on from `old`; `how`: see `Locking`. `cells`: of a changed matrix."""
 
         def bring(reference: str) -> Base:
-            return bring_base(reference, self.engine, self.store, progress)
+            return self.bring(reference, progress)
 
-        return Locking(self.cells, old, self.sources, progress, bring=bring, **how)
+        return Locking(cells or self.cells, old, self.sources, progress, bring=bring, **how)
+
+    def lockable(self, old: Lock) -> list[Cell]:
+        """The cells that a lock is to hold: the published ones, and those of `old` that still are valid."""
+        cells = {choice.cell: None for choice in self.cells.published()}
+        cells |= {Cell(**locked.axes): None for locked in old.cells.values()}
+        return [cell for cell in cells if self.cells.knows(cell) and not self.cells.verdict(cell).broken]
 
     def lock_missing(self, wanted: Iterable[Cell], lock: Lock, progress: Progress) -> Lock:
         """`lock` with every `wanted` cell in it; the new ones are resolved, said so, and written."""

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from trtforge.cells import Cell
 from trtforge.commands.selection import Session, with_session
 from trtforge.errors import LockError
 from trtforge.lock import Lock
+from trtforge.locking import anywhere, unmoved
+from trtforge.nightly.changes import changelog, differences
 
 
 @with_session
@@ -27,25 +28,23 @@ def lock(
     """
     project, terminal = session.project, session.terminal
     old = _readable(session)
-    cells = {choice.cell: None for choice in session.published()}
-    cells |= {Cell(**locked.axes): None for locked in old.cells.values()}
+    cells = dict.fromkeys(project.lockable(old))
     if session.request:
         cells |= {choice.cell: None for choice in project.cells.choose(session.request)}
-    valid = [cell for cell in cells if not project.cells.verdict(cell).broken]
     with terminal.progress() as progress:
-        how = {"reach": lambda _pin: None} if upgrade else {}
         start = old.model_copy(update={"cells": {}})
-        new = project.locking(start, progress, **how).lock(valid, project.inputs)
+        locking = project.locking(start, progress, reach=anywhere if upgrade else unmoved)
+        new = locking.lock(cells, project.inputs)
     if not dry_run:
         project.write_lock(new)
-    changes = _changes(old, new)
+    changes = differences(old, new, project.matrix.nightly.release_notes)
     terminal.answer({
         "cells": {tag: {"state": cell.state, "reason": cell.reason} for tag, cell in new.cells.items()},
-        "changes": changes,
+        "changes": changes.model_dump(mode="json"),
     })  # fmt: skip
     for tag, cell in new.cells.items():
         terminal.say(f"{tag:<52} {cell.state:<9} {cell.reason}".rstrip())
-    terminal.say("", *(changes or ["no package changed"]))
+    terminal.say("", *(changelog(changes) or ["no package changed"]))
 
 
 def _readable(session: Session) -> Lock:
@@ -55,27 +54,3 @@ def _readable(session: Session) -> Lock:
     except LockError as error:
         session.terminal.warn(f"starting from nothing: {error.problem}")
         return Lock(inputs="")
-
-
-def _changes(old: Lock, new: Lock) -> list[str]:
-    """What differs, a line a package: name, from, to."""
-    before, after = _versions(old), _versions(new)
-    lines = []
-    for name in sorted(before.keys() | after.keys()):
-        gone, come = (
-            before.get(name, set()) - after.get(name, set()),
-            after.get(name, set()) - before.get(name, set()),
-        )
-        if gone or come:
-            lines.append(f"{name}  {', '.join(sorted(gone)) or 'new'} -> {', '.join(sorted(come)) or 'gone'}")
-    return lines
-
-
-def _versions(lock: Lock) -> dict[str, set[str]]:
-    versions: dict[str, set[str]] = {}
-    for pin in lock.wheels.values():
-        versions.setdefault(pin.name, set()).add(pin.version)
-    for system, packages in lock.os.items():
-        for package in packages:
-            versions.setdefault(f"{system}: {package.name}", set()).add(package.version)
-    return versions

@@ -42,9 +42,7 @@ class Session:
 
     def published(self) -> list[Choice]:
         """The cells of the matrix's publish rows."""
-        cells = self.project.cells
-        chosen = [choice for row in self.project.matrix.publish for choice in cells.choose(row.request())]
-        return list({choice.cell: choice for choice in chosen}.values())
+        return self.project.cells.published()
 
     def choose(self) -> list[Choice]:
         """The cells that were asked for; with --all, the published ones."""
