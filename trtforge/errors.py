@@ -5,7 +5,7 @@ Exit codes: 1 a build or a smoke test failed, 2 the request is wrong, 3 the envi
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 
 class ForgeError(Exception):
@@ -24,9 +24,20 @@ class ForgeError(Exception):
         self.problem = problem
         self.facts = facts
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by calling the class again, as exceptions are otherwise: subclasses take other arguments.
+        return _revived, (type(self), self.args, self.__dict__)
+
     def fact(self, label: str) -> str | None:
         """The first line that carries `label`."""
         return next((text for name, text in self.facts if name == label), None)
+
+
+def _revived(kind: type[ForgeError], arguments: tuple[Any, ...], fields: dict[str, Any]) -> ForgeError:
+    """An error that comes from another process."""
+    error = kind.__new__(kind, *arguments)
+    error.__dict__ |= fields
+    return error
 
 
 class BuildError(ForgeError):
@@ -70,6 +81,49 @@ class DamagedFile(HashMismatch):
         self.problem = f"{name} in the store was damaged, and is dropped"
         again = "run the same command again: it is fetched anew, or made anew"
         self.facts = (*self.facts[:2], ("next", again))
+
+
+class WrongDigest(HashMismatch):
+    """What a registry gave, or says it holds, is not what its digest says."""
+
+    def __init__(self, name: str, expected: str, actual: str) -> None:
+        super().__init__(name, expected, actual)
+        self.problem = f"{name} is not what its digest says"
+        again = "try again; if it stays so, the registry, or a proxy before it, damages what it holds"
+        self.facts = (*self.facts[:2], ("next", again))
+
+
+class ForeignTag(BuildError):
+    """A tag that is to move leads to an image that is not ours: somebody else has moved it.
+
+    Args:
+        tag: "registry.example/team/tensorrt:cu12.1-ampere". digest: what it leads to.
+    """
+
+    def __init__(self, tag: str, digest: str) -> None:
+        super().__init__(
+            f"{tag} was moved by somebody else, and is left as it is",
+            ("found", f"{digest}, which has no record of ours"),
+            ("rule", "only tags that lead to our own images are moved"),
+            ("next", "remove that tag, or put ours back: python build.py rollback ... --to DAY"),
+        )
+        self.tag, self.digest = tag, digest
+
+
+class NotTested(BuildError):
+    """An image is not good enough to be published: a test failed, or was not done.
+
+    Args:
+        image: what it is called. reasons: check -> why it does not count as passed.
+    """
+
+    def __init__(self, image: str, problem: str, reasons: dict[str, str]) -> None:
+        super().__init__(
+            f"{image} is not published: {problem}",
+            *(("check", f"{name}: {reason}") for name, reason in reasons.items()),
+            ("state", "the public tags lead where they led before"),
+        )
+        self.image, self.reasons = image, reasons
 
 
 class RequestError(ForgeError):

@@ -18,10 +18,11 @@ from uv import find_uv_bin
 from tests.loopback_index import LoopbackIndex, ask_only, loopback_index, sha256_of
 from tests.tensorrt_stand_in import VERSION, stand_in_index
 from trtforge.errors import HashMismatch, IndexUnreachable, LockError
-from trtforge.index.download import Patience, Web
+from trtforge.index.download import Web
 from trtforge.index.fetch import fetch
 from trtforge.index.offers import Question, offers
 from trtforge.index.resolve import Need, Sources, index_answers, resolve
+from trtforge.patience import Patience
 from trtforge.progress import Silent
 from trtforge.store import Store
 

@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from tests.loopback_index import CutAfter, LoopbackIndex, Status, loopback_index, sha256_of
-from trtforge.index.download import Patience, Web, seconds_of
+from trtforge.index.download import Web
 from trtforge.index.uv import Sources
+from trtforge.patience import Patience, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

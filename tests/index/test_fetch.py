@@ -22,10 +22,10 @@ from tests.loopback_index import (
     tiny_wheel,
 )
 from trtforge.errors import EnvironmentLack, HashMismatch, IndexUnreachable, LockError
-from trtforge.index.download import Patience
 from trtforge.index.fetch import fetch
 from trtforge.index.pins import Pin
 from trtforge.index.resolve import Need, Sources, resolve
+from trtforge.patience import Patience
 from trtforge.progress import Silent
 from trtforge.store import Store
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from tests.loopback_registry import LoopbackRegistry, layer_blob, loopback_registry
 from trtforge.errors import BuildError, EnvironmentLack, HashMismatch, RequestError
-from trtforge.index.download import Patience
 from trtforge.oci import digest_of
+from trtforge.patience import Patience
 from trtforge.progress import Silent
+from trtforge.registry.access import Access
 from trtforge.registry.auth import challenge
 from trtforge.registry.pull import PulledImage, pull_image, resolve_digest
 from trtforge.registry.reference import Reference, parse_reference
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-HASTE = Patience(attempts=3, first_pause_s=0, longest_pause_s=0, silence_s=10)
+HASTE = Access(patience=Patience(attempts=3, first_pause_s=0, longest_pause_s=0, silence_s=10))
 NOISE = "".join(random.Random(1).choices(string.printable, k=300_000))
 BIN, ETC = layer_blob(**{"bin/sh": NOISE}), layer_blob(**{"etc/os-release": "ID=tiny"})
 
@@ -132,7 +133,7 @@ def test_trouble_that_stays_is_reported(registry: LoopbackRegistry, store: Store
     with pytest.raises(EnvironmentLack) as reported:
         pull(registry, store)
     assert reported.value.fact("found") == "HTTP 503 Service Unavailable"
-    assert len(registry.asked) == HASTE.attempts
+    assert len(registry.asked) == HASTE.patience.attempts
 
 
 def test_a_broken_connection_is_gone_on_with(registry: LoopbackRegistry, store: Store) -> None:
@@ -244,15 +245,15 @@ def test_a_reference_is_read_as_it_is_written(host: str, parts: list[str], versi
 @pytest.mark.parametrize(
     ("host", "address"),
     [
-        ("docker.io", "https://registry-1.docker.io/v2/a"),
-        ("example.org", "https://example.org/v2/a"),
-        ("localhost:5000", "http://localhost:5000/v2/a"),
-        ("[::1]:5000", "http://[::1]:5000/v2/a"),
-        ("localhost.example.org", "https://localhost.example.org/v2/a"),
+        ("docker.io", "https://registry-1.docker.io/v2/"),
+        ("example.org", "https://example.org/v2/"),
+        ("localhost:5000", "http://localhost:5000/v2/"),
+        ("[::1]:5000", "http://[::1]:5000/v2/"),
+        ("localhost.example.org", "https://localhost.example.org/v2/"),
     ],
 )
 def test_only_loopback_goes_without_tls(host: str, address: str) -> None:
-    assert Reference(host, "a", "1").api == address
+    assert str(Access().address(host)) == address
 
 
 def test_a_challenge_is_read_with_commas_inside_quotes() -> None:

@@ -7,21 +7,18 @@ import os
 import socket
 import ssl
 import threading
-import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import httpx
-from tenacity import RetryCallState, Retrying, retry_if_exception
-from tenacity.nap import sleep_using_event
 
 from trtforge.index.credentials import IndexCredentials
 from trtforge.index.uv import Sources
+from trtforge.patience import Patience, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,26 +30,6 @@ CHUNK = 1 << 20
 
 class Stopped(Exception):
     """The download was told to stop."""
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to go on with a server in trouble.
-
-    attempts: in a row that bring nothing new of a file; one that gets further starts the count anew.
-    first_pause_s: seconds before the second attempt; each pause is twice the one before.
-    longest_pause_s: no pause is longer, even if the server asks for more (Retry-After).
-    silence_s: a connection that is silent for so long counts as broken.
-    """
-
-    attempts: int = 6
-    first_pause_s: float = 1.0
-    longest_pause_s: float = 120.0
-    silence_s: float = 30.0
-
-    def pause_s(self, failures: int, asked_s: float = 0.0) -> float:
-        """Seconds to wait after so many failures in a row, when the server asked for `asked_s`."""
-        return min(max(self.first_pause_s * 2.0 ** (failures - 1), asked_s), self.longest_pause_s)
 
 
 class Web:
@@ -67,7 +44,7 @@ class Web:
             # The same certificates as uv's: SSL_CERT_FILE and SSL_CERT_DIR, or else the system's.
             verify=ssl.create_default_context(),
             follow_redirects=True,
-            timeout=httpx.Timeout(patience.silence_s, connect=min(patience.silence_s, 15.0)),
+            timeout=patience.timeout,
             headers={"Accept-Encoding": "identity", "User-Agent": "trtforge"},
         )
 
@@ -112,15 +89,7 @@ class Web:
                         part.add(chunk)
                 return part.hash.hexdigest()
             part = _Part(out, advance)
-            for attempt in Retrying(
-                stop=lambda _state: part.failures >= self._patience.attempts,
-                wait=lambda state: self._pause_s(state, part.failures),
-                retry=retry_if_exception(_may_pass),
-                sleep=sleep_using_event(self._stop),
-                reraise=True,
-            ):
-                with attempt:
-                    self._continue(url, part)
+            self._patience.retrying(self._stop, lambda: part.largest)(self._continue, url, part)
             return part.hash.hexdigest()
 
     def _continue(self, url: str, part: _Part) -> None:
@@ -145,8 +114,7 @@ class Web:
                     self._go_on()
                     part.add(chunk)
         except httpx.HTTPError:
-            self._go_on()
-            part.failures += 1
+            self._go_on()  # the connection broke because it was told to
             raise
 
     def _go_on(self) -> None:
@@ -162,32 +130,15 @@ class Web:
         finally:
             self._live.discard(connection)
 
-    def _pause_s(self, state: RetryCallState, failures: int) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        answer = error.response if isinstance(error, httpx.HTTPStatusError) else None
-        asked = answer.headers.get("Retry-After", "") if answer is not None else ""
-        return self._patience.pause_s(failures, seconds_of(asked, time.time()))
-
-
-def seconds_of(retry_after: str, now: float) -> float:
-    """What a Retry-After header asks for, at `now` (RFC 9110, section 10.2.3: seconds, or a date)."""
-    if retry_after.isdecimal():
-        return float(retry_after)
-    try:
-        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - now)
-    except ValueError:
-        return 0.0
-
 
 @dataclass
 class _Part:
-    """The beginning of a file, the hash of it, and how often in a row getting more of it has failed."""
+    """The beginning of a file, the hash of it, and the most that there was of it so far."""
 
     out: BinaryIO
     advance: Advance
     size: int = 0
     largest: int = 0
-    failures: int = 0
     validator: str = ""
     hash: hashlib._Hash = field(default_factory=hashlib.sha256)
 
@@ -195,8 +146,7 @@ class _Part:
         self.out.write(chunk)
         self.hash.update(chunk)
         self.size += len(chunk)
-        if self.size > self.largest:
-            self.largest, self.failures = self.size, 0
+        self.largest = max(self.largest, self.size)
         self.advance(len(chunk))
 
     def restart(self) -> None:
@@ -204,13 +154,6 @@ class _Part:
         self.out.truncate()
         self.advance(-self.size)
         self.size, self.hash = 0, hashlib.sha256()
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether another attempt may succeed."""
-    if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code in (408, 416, 425, 429) or error.response.is_server_error
-    return isinstance(error, httpx.TransportError)
 
 
 def sha256_of(file: Path) -> str:
@@ -244,12 +187,3 @@ def index_answers(url: str, timeout_s: float, sources: Sources | None = None) ->
             return None if answer.is_success else f"HTTP {answer.status_code} {answer.reason_phrase}"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return reason_of(error)
-
-
-def reason_of(error: Exception) -> str:
-    """One line that says why a server did not give a file."""
-    if isinstance(error, httpx.HTTPStatusError):
-        return f"HTTP {error.response.status_code} {error.response.reason_phrase}"
-    return str(error) or {"ReadTimeout": "it fell silent", "ConnectTimeout": "no connection in time"}.get(
-        type(error).__name__, type(error).__name__
-    )

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import httpx
 
 from trtforge.errors import HashMismatch, IndexUnreachable, ResolutionError
-from trtforge.index.download import Patience, Web, index_answers, reason_of, sha256_of
+from trtforge.index.download import Web, index_answers, sha256_of
 from trtforge.index.offers import Need, Question, offers
 from trtforge.index.pins import Installed, Pin, Raisable, Sdist, specifier
 from trtforge.index.sdist import build_wheel
 from trtforge.index.uv import Sources
 from trtforge.index.wheel_tags import image_tags, rank
+from trtforge.patience import Patience, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""The little of the OCI distribution API that a base image needs."""
+"""What trtforge says to registries: images, artifacts and blobs over the OCI distribution API."""

@@ -1,62 +1,113 @@
 """How a registry is told who asks: basic authentication, or a bearer token from the server that it names.
 
-Sources: the distribution project's token specification (spec/auth/token); RFC 7617, RFC 6750; Docker's
-config.json.
+A token is for what it was asked for (scopes) and expires; so there is one for each set of scopes, and a
+refusal in the middle of anything, an upload too, brings a new one.
+
+Sources: the distribution project's specifications of tokens (spec/auth/token, jwt, oauth, scope); RFC 7617,
+RFC 6750.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
+import os
 import re
-from pathlib import Path
+import threading
 from typing import TYPE_CHECKING
 
 import httpx
 
-from trtforge.registry.reference import LOOPBACK
+from trtforge.registry.access import LOOPBACK
+from trtforge.registry.docker_config import find_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator
+
+    from trtforge.registry.docker_config import Credentials
 
 
-class RegistryAuth(httpx.Auth):
-    """Answers a registry's challenge, anonymously if there are no credentials; tokens are kept.
+class Login:
+    """Us, as one registry knows us: anonymous if there are no credentials. Tokens are kept.
 
     Args:
-        credentials: user and password for this registry; None: anonymous.
+        host: of the registry, as credentials are kept for it.
+        address: of its API; nothing else is told who asks.
+        plain_http: credentials may be sent without TLS.
     """
 
-    def __init__(self, credentials: tuple[str, str] | None) -> None:
-        self._basic = httpx.BasicAuth(*credentials) if credentials else None
-        self._header: str | None = None
+    def __init__(self, host: str, address: httpx.URL, plain_http: bool = False) -> None:
+        self.host, self.address, self.plain_http = host, address, plain_http
+        self.headers: dict[frozenset[str], str] = {}
+        self.asking = threading.Lock()
+
+    def for_scopes(self, *scopes: str) -> httpx.Auth:
+        """Authentication of one request, which needs `scopes`: "repository:name:pull,push"."""
+        return _Authentication(self, frozenset(scopes))
+
+    def is_for(self, url: httpx.URL) -> bool:
+        """Whether the registry itself is at `url`: redirects lead elsewhere."""
+        return (url.scheme, url.host, url.port) == (self.address.scheme, self.address.host, self.address.port)
+
+    def may_be_told(self, url: httpx.URL) -> bool:
+        """Whether credentials may be sent to `url`: over TLS, without leaving the machine, or when told."""
+        return url.scheme == "https" or url.host in LOOPBACK or (self.plain_http and url.scheme == "http")
+
+
+class _Authentication(httpx.Auth):
+    def __init__(self, login: Login, scopes: frozenset[str]) -> None:
+        self._login, self._scopes = login, scopes
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        if self._header:
-            request.headers["Authorization"] = self._header
+        login = self._login
+        if not login.is_for(request.url):
+            yield request
+            return
+        tried = login.headers.get(self._scopes)
+        if tried:
+            request.headers["Authorization"] = tried
         answer = yield request
-        if answer.status_code != httpx.codes.UNAUTHORIZED:
+        if answer.status_code != httpx.codes.UNAUTHORIZED or not login.is_for(answer.request.url):
             return
-        scheme, parameters = challenge(answer.headers.get("WWW-Authenticate", ""))
-        realm = parameters.pop("realm", "")
-        if scheme == "basic" and self._basic:
-            signed = next(self._basic.sync_auth_flow(request))
-            self._header = signed.headers["Authorization"]
-        elif scheme == "bearer" and _may_know_us(realm):
-            address = httpx.URL(realm).copy_merge_params(parameters)
-            asking = httpx.Request("GET", address, extensions=request.extensions)
-            if self._basic:
-                asking = next(self._basic.sync_auth_flow(asking))
-            granted = yield asking
-            granted.read()
-            if not granted.is_success:
-                return
-            self._header = f"Bearer {_token(granted)}"
-        else:
-            return
-        request.headers["Authorization"] = self._header
-        yield request
+        with login.asking:
+            header = login.headers.get(self._scopes)
+            if header in (None, tried):  # else another thread has got a new one meanwhile
+                header = yield from self._answer(answer.headers.get_list("WWW-Authenticate"), request)
+        if header and header != tried:
+            login.headers[self._scopes] = request.headers["Authorization"] = header
+            yield request
+
+    def _answer(
+        self, challenges: list[str], request: httpx.Request
+    ) -> Generator[httpx.Request, httpx.Response, str | None]:
+        """The header that answers one of the registry's `challenges`."""
+        known = find_credentials(self._login.host, os.environ)
+        for scheme, parameters in map(challenge, challenges):
+            realm = httpx.URL(parameters.get("realm", ""))
+            if scheme == "bearer" and self._login.may_be_told(realm):
+                granted = yield self._token_request(realm, parameters, known, request)
+                granted.read()
+                return f"Bearer {_token(granted)}" if granted.is_success else None
+            if scheme == "basic" and known and known.user:
+                return _basic(known, request).headers["Authorization"]
+        return None
+
+    def _token_request(
+        self,
+        realm: httpx.URL,
+        parameters: dict[str, str],
+        known: Credentials | None,
+        request: httpx.Request,
+    ) -> httpx.Request:
+        scopes = sorted(self._scopes | set(parameters.get("scope", "").split()))
+        wanted = {key: value for key, value in parameters.items() if key not in ("realm", "scope", "error")}
+        if known and known.identity_token:
+            form = {"grant_type": "refresh_token", "refresh_token": known.identity_token}
+            form |= {"service": wanted.get("service", ""), "client_id": "trtforge", "scope": " ".join(scopes)}
+            return httpx.Request("POST", realm, data=form, extensions=request.extensions)
+        query = realm.params.merge(wanted)
+        for scope in scopes:
+            query = query.add("scope", scope)
+        asking = httpx.Request("GET", realm.copy_with(params=query), extensions=request.extensions)
+        return _basic(known, asking) if known else asking
 
 
 def challenge(header: str) -> tuple[str, dict[str, str]]:
@@ -65,26 +116,8 @@ def challenge(header: str) -> tuple[str, dict[str, str]]:
     return scheme.lower(), {name.lower(): value for name, value in re.findall(r'(\w+)="([^"]*)"', rest)}
 
 
-def docker_credentials(host: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
-    """What `docker login` wrote into config.json for `host`, if it keeps passwords there.
-
-    Args:
-        environ: DOCKER_CONFIG names the folder of config.json; else it is ~/.docker.
-    """
-    server_name = "index.docker.io" if host == "docker.io" else host
-    folder = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "/")) / ".docker")
-    try:
-        entries = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("auths", {})
-    except (OSError, ValueError):
-        return None
-    for server, entry in entries.items():
-        if re.sub(r"^https?://|/.*$", "", server) == server_name and entry.get("auth"):
-            try:
-                user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
-            except (binascii.Error, UnicodeDecodeError):
-                return None
-            return user, password
-    return None
+def _basic(known: Credentials, request: httpx.Request) -> httpx.Request:
+    return next(httpx.BasicAuth(known.user, known.password).sync_auth_flow(request))
 
 
 def _token(granted: httpx.Response) -> str:
@@ -94,9 +127,3 @@ def _token(granted: httpx.Response) -> str:
         return str(body.get("token") or body["access_token"])
     except (ValueError, KeyError, AttributeError) as error:
         raise httpx.DecodingError(f"no token in the answer of {granted.url.host}") from error
-
-
-def _may_know_us(realm: str) -> bool:
-    """Whether credentials may be sent there: over TLS, or without leaving the machine."""
-    url = httpx.URL(realm)
-    return url.scheme == "https" or url.host in LOOPBACK

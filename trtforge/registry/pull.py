@@ -10,22 +10,28 @@ from __future__ import annotations
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from isal import igzip
+from pydantic import ValidationError
 
-from trtforge.errors import BuildError, RequestError
-from trtforge.index.download import CHUNK, Patience
-from trtforge.oci import LAYER_GZIP, Digest, Layer, digest_of
-from trtforge.registry.client import Registry
+from trtforge.errors import BuildError, EnvironmentLack, RequestError
+from trtforge.index.download import CHUNK
+from trtforge.oci import LAYER_GZIP, Digest, Layer
+from trtforge.registry.access import Access
+from trtforge.registry.connection import Connection
+from trtforge.registry.manifests import Manifest, why_malformed
 from trtforge.registry.reference import Reference, parse_reference
+from trtforge.registry.repository import Fetched, Repository
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from trtforge.progress import Advance, Progress
-    from trtforge.registry.client import Descriptor, Manifest
+    from trtforge.registry.manifests import Descriptor
     from trtforge.store import Store
 
 _GZIP = frozenset({LAYER_GZIP, "application/vnd.docker.image.rootfs.diff.tar.gzip"})
@@ -47,7 +53,7 @@ class PulledImage:
     layers: tuple[Layer, ...]
 
 
-def resolve_digest(reference: str, patience: Patience | None = None) -> Digest:
+def resolve_digest(reference: str, access: Access | None = None) -> Digest:
     """The digest that `reference` stands for now: that of an index if it has several platforms.
 
     Raises:
@@ -55,13 +61,12 @@ def resolve_digest(reference: str, patience: Patience | None = None) -> Digest:
         EnvironmentLack: the registry does not answer or refuses.
     """
     parsed = parse_reference(reference)
-    with Registry(parsed, patience or Patience()) as registry:
-        raw, _ = registry.manifest(parsed.version)
-        return digest_of(raw)
+    with _repository(parsed, access or Access()) as repository:
+        return _find(repository, parsed)[0].digest
 
 
 def pull_image(
-    reference: str, platform: str, store: Store, progress: Progress, patience: Patience | None = None
+    reference: str, platform: str, store: Store, progress: Progress, access: Access | None = None
 ) -> PulledImage:
     """Bring an image's manifest, configuration and layers into the store; layers there are not asked for.
 
@@ -71,33 +76,63 @@ def pull_image(
 
     Raises:
         RequestError: there is no such image, or not for `platform`, or its layers are not gzip.
-        HashMismatch: something is not what its digest says; it is not kept.
+        WrongDigest: something is not what its digest says; it is not kept.
         BuildError: the image contradicts itself.
         EnvironmentLack: the registry does not answer or refuses.
     """
     parsed = parse_reference(reference)
-    # In this order: an error closes the registry first, which ends the transfers that the pool waits for.
-    with ThreadPoolExecutor(_TRANSFERS) as pool, Registry(parsed, patience or Patience()) as registry:
-        raw, manifest = registry.manifest(parsed.version)
+    # In this order: an error ends the connection first, and so the transfers that the pool waits for.
+    with ThreadPoolExecutor(_TRANSFERS) as pool, _repository(parsed, access or Access()) as repository:
+        found, manifest = _find(repository, parsed)
         if manifest.manifests:
-            raw, manifest = registry.manifest(_choose(manifest, platform, parsed))
+            chosen = _choose(manifest, platform, parsed)
+            found, manifest = _find(repository, Reference(parsed.host, parsed.name, chosen))
         if manifest.config is None:
             raise BuildError(f"{parsed} contradicts itself", ("found", "an index in an index"))
         for described in manifest.layers:
             _require_gzip(described, parsed)
-        config = registry.config(manifest.config.digest)
+        config = repository.read_blob(manifest.config.digest, "configuration")
         diff_ids = _diff_ids(config, len(manifest.layers), parsed)
         total = sum(described.size for described in manifest.layers)
         with progress.task(f"pull {parsed.name}", total) as advance:
             jobs = [
-                pool.submit(_pull_layer, registry, described, diff_id, store, advance)
+                pool.submit(_pull_layer, repository, described, diff_id, store, advance)
                 for described, diff_id in zip(manifest.layers, diff_ids, strict=True)
             ]
             layers = tuple(job.result() for job in jobs)
-    digest = digest_of(raw)
-    store.write_blob(config, digest_of(config))
-    store.write_blob(raw, digest)
-    return PulledImage(digest, json.loads(config), layers)
+    store.write_blob(config, manifest.config.digest)
+    store.write_blob(found.body, found.digest)
+    return PulledImage(found.digest, json.loads(config), layers)
+
+
+@contextmanager
+def _repository(reference: Reference, access: Access) -> Iterator[Repository]:
+    """Where a base comes from; that there is another way without it is added to what goes wrong."""
+    try:
+        with Connection(reference.host, access) as connection:
+            yield Repository(connection, reference.name)
+    except EnvironmentLack as error:
+        other = "or build on an OS layer made here: see the axis os of matrix.yaml"
+        error.facts = (*error.facts, ("rules out", "every image on this base"), ("next", other))
+        raise
+
+
+def _find(repository: Repository, reference: Reference) -> tuple[Fetched, Manifest]:
+    """A manifest or an index that can lead to a base: its bytes and what they say."""
+    found = repository.find_manifest(reference.version)
+    if found is None:
+        raise RequestError(
+            f"there is no {reference}",
+            ("next", "correct the base image in matrix.yaml; a tag may have been removed"),
+        )
+    try:
+        return found, Manifest.model_validate_json(found.body)
+    except ValidationError as error:
+        raise RequestError(
+            f"{reference} is not an image that can be a base",
+            ("found", why_malformed(error)),
+            ("next", "name another image in matrix.yaml"),
+        ) from error
 
 
 def layer_name(digest: str) -> str:
@@ -105,7 +140,7 @@ def layer_name(digest: str) -> str:
     return f"pulled-{digest.removeprefix('sha256:')}"
 
 
-def _choose(index: Manifest, platform: str, reference: Reference) -> str:
+def _choose(index: Manifest, platform: str, reference: Reference) -> Digest:
     """The digest of the index's first manifest for `platform`, as engines take it."""
     for described in index.manifests:
         if str(described.platform) == platform:
@@ -145,21 +180,21 @@ def _diff_ids(config: bytes, layers: int, reference: Reference) -> list[str]:
 
 
 def _pull_layer(
-    registry: Registry, described: Descriptor, diff_id: str, store: Store, advance: Advance
+    repository: Repository, described: Descriptor, diff_id: str, store: Store, advance: Advance
 ) -> Layer:
     """One layer into the store, its contents checked against the configuration's diff ID."""
     key = layer_name(described.digest)
     known = store.layer(key)
     if known is not None:
-        registry.require(diff_id, known.diff_id, "unpacked layer")
+        repository.require(diff_id, known.diff_id, "unpacked layer")
         advance(described.size)
         return known
     with store.work_folder() as work:
         blob = work / "layer"
-        registry.save_blob(described.digest, blob, advance)
+        repository.save_blob(described.digest, blob, advance)
         found, unpacked = _inflated(blob)
-        registry.require(diff_id, found, "unpacked layer")
-        layer = Layer(Digest(described.digest), found, blob.stat().st_size, unpacked)
+        repository.require(diff_id, found, "unpacked layer")
+        layer = Layer(described.digest, found, blob.stat().st_size, unpacked)
         store.keep_layer(key, blob, layer)
         return layer
 

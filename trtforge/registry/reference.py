@@ -8,12 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import httpx
-
 from trtforge.errors import RequestError
-
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-"""Hosts that may be spoken to without TLS."""
 
 _HUB = "docker.io"
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?")
@@ -36,14 +31,6 @@ class Reference:
     host: str
     name: str
     version: str
-
-    @property
-    def api(self) -> str:
-        """The address that the repository's manifests and blobs are below."""
-        # Docker's own registry answers at another name than the one in references.
-        host = "registry-1.docker.io" if self.host == _HUB else self.host
-        scheme = "http" if httpx.URL(f"http://{host}").host in LOOPBACK else "https"
-        return f"{scheme}://{host}/v2/{self.name}"
 
     def __str__(self) -> str:
         return f"{self.host}/{self.name}{'@' if self.version.startswith('sha256:') else ':'}{self.version}"

@@ -1,0 +1,104 @@
+"""What is attached to an image, in registries that keep count of it and in those that do not.
+
+A registry with the referrers API lists them itself. For the others the specification has clients keep an
+index under the tag `sha256-<hex of the subject>`: read, complete, write, and look whether it stayed so,
+since a registry offers no compare-and-set.
+
+Source: OCI distribution-spec 1.1, "Listing Referrers", "Pushing Manifests with Subject", "Referrers Tag
+Schema".
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from trtforge.errors import BuildError
+from trtforge.oci import INDEX, Digest, canonical_json, digest_of
+from trtforge.registry.manifests import Index
+
+if TYPE_CHECKING:
+    import httpx
+
+    from trtforge.registry.manifests import Manifest
+    from trtforge.registry.repository import Fetched, Repository
+
+_ROUNDS = 20
+"""Attempts at an index that others write at the same time."""
+
+
+def fallback_tag(subject: Digest) -> str:
+    """The tag of the index of what is attached to `subject`."""
+    return subject.replace(":", "-")
+
+
+def listed(body: bytes, artifact_type: str) -> list[Digest] | None:
+    """The artifacts of this type in an index of referrers; None: it is no index."""
+    try:
+        index = Index.model_validate_json(body)
+    except ValidationError:
+        return None
+    return [found.digest for found in index.manifests if found.artifact_type == artifact_type]
+
+
+def descriptor_of(artifact: bytes, manifest: Manifest) -> dict[str, Any]:
+    """How the index of referrers speaks of `artifact`: an image's type is that of its configuration."""
+    artifact_type = manifest.artifact_type or (manifest.config.media_type if manifest.config else "")
+    found: dict[str, Any] = {
+        "mediaType": json.loads(artifact)["mediaType"],
+        "digest": digest_of(artifact),
+        "size": len(artifact),
+        "artifactType": artifact_type,
+    }
+    return found | ({"annotations": manifest.annotations} if manifest.annotations else {})
+
+
+def merged(index: Fetched | None, added: dict[str, Any]) -> bytes | None:
+    """The index with `added` in it; None: it is there. What others wrote into it stays as it is."""
+    value = _read(index.body) if index else {}
+    entries = value.get("manifests") or []
+    if any(entry.get("digest") == added["digest"] for entry in entries):
+        return None
+    return canonical_json({"schemaVersion": 2, "mediaType": INDEX} | value | {"manifests": [*entries, added]})
+
+
+def add_to_fallback(repository: Repository, subject: Digest, added: dict[str, Any]) -> None:
+    """Have `added` in the index under the fall-back tag.
+
+    Two writers may each read before the other has written; the one who lost sees so when it looks again,
+    after longer than another's reading and writing takes.
+
+    Raises:
+        BuildError: others kept on overwriting it.
+    """
+    tag = fallback_tag(subject)
+    for _ in range(_ROUNDS):
+        began = time.monotonic()
+        body = merged(repository.find_manifest(tag), added)
+        if body is None:
+            return
+        repository.put_manifest(body, INDEX, tag)
+        time.sleep((time.monotonic() - began) * random.uniform(2, 4))
+    raise BuildError(
+        f"what is attached to {subject} is being overwritten by others",
+        ("tag", tag),
+        ("next", "run the same command again when they are done"),
+    )
+
+
+def _read(index: bytes) -> dict[str, Any]:
+    """An index as JSON; what is none is replaced, since the tag has no other purpose."""
+    try:
+        value = json.loads(index)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) and isinstance(value.get("manifests"), list) else {}
+
+
+def has_no_referrers_api(error: httpx.HTTPStatusError) -> bool:
+    """Whether the registry says that it does not know of referrers (404; older ones: 400, 405)."""
+    return error.response.status_code in (400, 404, 405, 501)

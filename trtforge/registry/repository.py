@@ -1,0 +1,328 @@
+"""One repository of a registry: its manifests, blobs and tags, read and written patiently.
+
+What is read is checked against the digest that was asked for; what is written, against what the registry
+says of it. Here is the place for the quirks in how registries do what the specification says.
+
+Source: OCI distribution-spec 1.1 (pull, push, content discovery, content management).
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+from pydantic import ValidationError
+
+from trtforge.errors import BuildError, DamagedFile, WrongDigest
+from trtforge.index.download import sha256_of
+from trtforge.oci import Digest, digest_of
+from trtforge.registry import deletion, referrers
+from trtforge.registry.manifests import MANIFEST_TYPES, Manifest, why_malformed
+from trtforge.registry.refusal import refused
+from trtforge.registry.upload import Upload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trtforge.progress import Advance
+    from trtforge.registry.connection import Connection
+
+_GONE = httpx.codes.NOT_FOUND
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A manifest or an index, byte for byte."""
+
+    digest: Digest
+    media_type: str
+    body: bytes
+
+
+class Repository:
+    """One repository, from many threads.
+
+    Every method raises:
+        RequestError: what is asked for does not exist (unless the method says what it returns then).
+        WrongDigest: it is not what its digest says.
+        EnvironmentLack: the registry does not answer or refuses.
+        Stopped: the connection was ended meanwhile.
+    """
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        self.connection, self.name = connection, name
+        self._pull = (f"repository:{name}:pull",)
+        self._push = (f"repository:{name}:pull,push",)
+
+    @property
+    def host(self) -> str:
+        return self.connection.host
+
+    @property
+    def place(self) -> str:
+        """ "registry.example/team/image" """
+        return f"{self.host}/{self.name}"
+
+    @contextmanager
+    def branch(self) -> Iterator[Repository]:
+        """The same repository for the transfers of one piece of work, which end with the block."""
+        with self.connection.branch() as connection:
+            yield Repository(connection, self.name)
+
+    # manifests
+
+    def find_manifest(self, version: str) -> Fetched | None:
+        """A manifest or an index, by tag or digest; None: there is none."""
+        with self._told("read", version):
+            answer = self._manifest_request("GET", version)
+        if answer.status_code == _GONE:
+            return None
+        digest = digest_of(answer.content)
+        self._check(version, digest, answer)
+        return Fetched(digest, _media_type(answer), answer.content)
+
+    def find_digest(self, version: str) -> Digest | None:
+        """The digest of the manifest or index that `version` stands for now; None: there is none."""
+        with self._told("read", version):
+            answer = self._manifest_request("HEAD", version)
+        if answer.status_code == _GONE:
+            return None
+        reported = _reported(answer)
+        if reported is None:  # the specification lets a registry leave it out
+            found = self.find_manifest(version)
+            return found.digest if found else None
+        self._check(version, reported, answer)
+        return reported
+
+    def put_manifest(self, body: bytes, media_type: str, tag: str | None = None) -> Digest:
+        """Write a manifest or an index whose blobs are there, under `tag`, or else its digest alone."""
+        self._put(body, media_type, tag)
+        return digest_of(body)
+
+    def _put(self, body: bytes, media_type: str, tag: str | None = None) -> httpx.Response:
+        digest = digest_of(body)
+        with self._told("write", tag or digest):
+            answer = self.connection.ask(
+                "PUT",
+                f"{self.name}/manifests/{tag or digest}",
+                self._push,
+                {"Content-Type": media_type},
+                body,
+            )
+        self._check(digest, digest, answer)
+        return answer
+
+    def _manifest_request(self, method: str, version: str) -> httpx.Response:
+        headers = {"Accept": ", ".join(MANIFEST_TYPES)}
+        path = f"{self.name}/manifests/{version}"
+        return self.connection.ask(method, path, self._pull, headers, fine=[_GONE])
+
+    def _check(self, version: str, digest: Digest, answer: httpx.Response) -> None:
+        """See that a manifest is what was asked for, and what the registry says that it is."""
+        if version.startswith("sha256:"):
+            self.require(version, digest, "manifest")
+        if reported := _reported(answer):
+            self.require(digest, reported, "manifest")
+
+    def require(self, expected: str, found: str, part: str) -> None:
+        """Raise WrongDigest, naming the `part` of the image, if two digests differ."""
+        if expected != found:
+            name = f"{self.place}: its {part}"
+            raise WrongDigest(name, expected.removeprefix("sha256:"), found.removeprefix("sha256:"))
+
+    # blobs
+
+    def blob_size(self, digest: Digest) -> int | None:
+        """Bytes of a blob; None: it is not there."""
+        with self._told("read", digest):
+            answer = self.connection.ask("HEAD", self._blob(digest), self._pull, fine=[_GONE])
+        length = answer.headers.get("Content-Length", "")
+        if answer.status_code == _GONE or not length.isdecimal():
+            return None
+        return int(length)
+
+    def read_blob(self, digest: Digest, part: str = "blob") -> bytes:
+        """A small blob; `part` is what an error calls it."""
+        with self._told("read", digest):
+            body = self.connection.ask("GET", self._blob(digest), self._pull).content
+        self.require(digest, digest_of(body), part)
+        return body
+
+    def save_blob(self, digest: Digest, target: Path, advance: Advance, part: str = "layer") -> None:
+        """Write a blob to the new file `target`, going on where a broken connection left off."""
+        target.touch()
+        with self._told("read", digest):
+            self.connection.patiently(
+                lambda: self._continue(digest, target, advance), lambda: target.stat().st_size
+            )
+        self.require(digest, f"sha256:{sha256_of(target)}", part)
+
+    def _continue(self, digest: Digest, target: Path, advance: Advance) -> None:
+        """Ask for what is still missing of a blob (RFC 9110, section 14: range requests)."""
+        done = target.stat().st_size
+        headers = {"Range": f"bytes={done}-"} if done else {}
+        with (
+            self.connection.stream("GET", self._blob(digest), self._pull, headers) as answer,
+            target.open("ab") as out,
+        ):
+            if done and answer.status_code != httpx.codes.PARTIAL_CONTENT:
+                out.truncate(0)
+                advance(-done)
+            if answer.is_error:
+                answer.read()
+            answer.raise_for_status()
+            for chunk in answer.iter_raw():
+                self.connection.go_on()
+                out.write(chunk)
+                advance(len(chunk))
+
+    def put_blob(self, data: bytes) -> Digest:
+        """Have a small blob there."""
+        digest = digest_of(data)
+        if self.blob_size(digest) is not None:
+            return digest
+        with self._told("write", digest):
+            self.connection.patiently(lambda: self._send_whole(digest, data))
+        return digest
+
+    def _send_whole(self, digest: Digest, data: bytes) -> None:
+        begun = self.connection.once("POST", self._uploads, self._push, {"Content-Length": "0"})
+        url = begun.request.url.join(begun.headers["Location"]).copy_add_param("digest", digest)
+        self.connection.once("PUT", url, self._push, {"Content-Type": "application/octet-stream"}, data)
+
+    def upload(self, digest: Digest, blob: Path, advance: Advance) -> None:
+        """Have the blob in the file `blob` there: in one request if it is small, else in chunks.
+
+        Raises:
+            DamagedFile: the file is not what its digest says, so the registry refused it.
+        """
+        if self.blob_size(digest) is not None:
+            advance(blob.stat().st_size)
+            return
+        upload = Upload(self.connection, self._uploads, self._push, digest, blob, advance)
+        with self._told("write", digest):
+            try:
+                self.connection.patiently(upload.run, lambda: upload.done)
+            except httpx.HTTPStatusError as error:
+                found = sha256_of(blob)
+                if error.response.status_code == httpx.codes.BAD_REQUEST and digest != f"sha256:{found}":
+                    raise DamagedFile(blob.name, digest.removeprefix("sha256:"), found) from error
+                raise
+
+    def mount(self, digest: Digest, source: str) -> bool:
+        """Have a blob of the repository `source` of this registry here too, without sending it.
+
+        False: the registry has not done it, for whatever reason; the blob is to be uploaded then.
+        """
+        url = httpx.URL(self._uploads, params={"mount": digest, "from": source})
+        scopes = (*self._push, f"repository:{source}:pull")
+        with self._told("write", digest):
+            answer = self.connection.ask(
+                "POST", url, scopes, {"Content-Length": "0"}, fine=[400, 401, 403, 404, 405]
+            )
+        if answer.status_code == httpx.codes.ACCEPTED and (location := answer.headers.get("Location")):
+            with suppress(httpx.HTTPError):  # an upload session began instead; it would wait for us for days
+                self.connection.once("DELETE", answer.request.url.join(location), self._push)
+        return answer.status_code == httpx.codes.CREATED
+
+    # tags and what is attached
+
+    def tags(self) -> list[str]:
+        """All tags; none if the repository does not exist."""
+        found: list[str] = []
+        url: httpx.URL | None = httpx.URL(f"{self.name}/tags/list")
+        while url is not None:
+            with self._told("read", "tags"):
+                answer = self.connection.ask("GET", url, self._pull, fine=[_GONE])
+                if answer.status_code == _GONE:
+                    break
+                found += _strings(answer, "tags")
+            url = _next_page(answer)
+        return found
+
+    def referrers(self, subject: Digest, artifact_type: str) -> list[Digest]:
+        """The artifacts of this type that are attached to the manifest `subject`."""
+        first = httpx.URL(f"{self.name}/referrers/{subject}", params={"artifactType": artifact_type})
+        found: list[Digest] = []
+        url: httpx.URL | None = first
+        while url is not None:
+            with self._told("read", subject):
+                answer = self.connection.ask("GET", url, self._pull, fine=[400, 404, 405, 501])
+            page = referrers.listed(answer.content, artifact_type) if answer.is_success else None
+            if page is None:
+                index = self.find_manifest(referrers.fallback_tag(subject))
+                return (referrers.listed(index.body, artifact_type) or []) if index else []
+            found += page
+            url = _next_page(answer)
+        return found
+
+    def attach(self, artifact: bytes, subject: Digest) -> Digest:
+        """Write the manifest `artifact` and have it listed among the referrers of its `subject`."""
+        try:
+            manifest = Manifest.model_validate_json(artifact)
+        except ValidationError as error:
+            raise BuildError("malformed artifact", ("found", why_malformed(error))) from error
+        described = referrers.descriptor_of(artifact, manifest)
+        answer = self._put(artifact, described["mediaType"])
+        if answer.headers.get("OCI-Subject") != subject:  # that header says: the registry keeps count itself
+            referrers.add_to_fallback(self, subject, described)
+        return digest_of(artifact)
+
+    # removal: absent is fine; EnvironmentLack if the registry has it disabled
+
+    def delete_tag(self, tag: str) -> None:
+        """Remove a tag, and nothing else that is at the same manifest."""
+        with self._told("delete", tag):
+            deletion.delete_tag(self, tag)
+
+    def delete_manifest(self, digest: Digest) -> None:
+        """Remove a manifest, and every tag that is at it."""
+        with self._told("delete", digest):
+            deletion.delete(self, f"manifests/{digest}")
+
+    def delete_blob(self, digest: Digest) -> None:
+        with self._told("delete", digest):
+            deletion.delete(self, f"blobs/{digest}")
+
+    def _blob(self, digest: str) -> str:
+        return f"{self.name}/blobs/{digest}"
+
+    @property
+    def _uploads(self) -> str:
+        return f"{self.name}/blobs/uploads/"
+
+    @contextmanager
+    def _told(self, doing: str, version: str) -> Iterator[None]:
+        """Tell a person what the registry's refusal of the block's requests means."""
+        try:
+            yield
+        except httpx.HTTPError as error:
+            sign = "@" if version.startswith("sha256:") else ":"
+            raise refused(f"{self.place}{sign}{version}", doing, error) from error
+
+
+def _media_type(answer: httpx.Response) -> str:
+    return str(answer.headers.get("Content-Type", "")).partition(";")[0].strip()
+
+
+def _reported(answer: httpx.Response) -> Digest | None:
+    """The digest that the registry says its manifest has; another algorithm than ours does not count."""
+    reported = str(answer.headers.get("Docker-Content-Digest", ""))
+    return Digest(reported) if re.fullmatch(r"sha256:[0-9a-f]{64}", reported) else None
+
+
+def _next_page(answer: httpx.Response) -> httpx.URL | None:
+    """RFC 8288: the address of the next page is relative to this one's."""
+    following = answer.links.get("next", {}).get("url")
+    return answer.request.url.join(following) if following else None
+
+
+def _strings(answer: httpx.Response, key: str) -> list[str]:
+    try:
+        return [str(item) for item in answer.json()[key] or []]
+    except (ValueError, KeyError, TypeError) as error:
+        raise httpx.DecodingError(f"no {key} in the answer", request=answer.request) from error
