@@ -148,6 +148,8 @@ def loopback_registry() -> Iterator[LoopbackRegistry]:
             self.send_response(206 if begin else 200)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data) - start))
+            if begin:
+                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
             self.end_headers()
             self.wfile.write(data[start : cut if cut is None else start + cut])
             self.close_connection = True

@@ -14,6 +14,7 @@ import httpx
 
 from trtforge.progress import Stopped
 from trtforge.registry.auth import Login
+from trtforge.registry.refusal import says_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -64,6 +65,15 @@ class Connection:
         """Raise Stopped if this connection's end has come."""
         if self._stop.is_set() or self._client.is_closed:
             raise Stopped
+
+    def followed(self, url: httpx.URL) -> httpx.URL:
+        """`url`, which the registry named, as it has to be asked for.
+
+        A registry behind a proxy that ends TLS may know itself by plain HTTP only.
+        """
+        if self.address.scheme == "https" and url.scheme == "http" and url.host == self.address.host:
+            return url.copy_with(scheme="https", port=self.address.port)
+        return url
 
     @contextmanager
     def stream(
@@ -135,6 +145,9 @@ def _whole(answer: httpx.Response) -> httpx.Response:
         body += chunk
         if len(body) > SMALL:
             raise httpx.DecodingError(f"{answer.url.path} has more than {SMALL >> 20} MiB")
+    # Docker's registry 2.x says 500 where 507 is meant, which would be waited for in vain.
+    full = answer.status_code == httpx.codes.INTERNAL_SERVER_ERROR and says_full(bytes(body))
+    status = httpx.codes.INSUFFICIENT_STORAGE if full else answer.status_code
     return httpx.Response(
-        answer.status_code, headers=answer.headers, content=bytes(body), request=answer.request
+        status, headers=answer.headers, content=bytes(body), request=answer.request, history=answer.history
     )

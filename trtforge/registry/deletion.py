@@ -15,9 +15,11 @@ import httpx
 
 from trtforge.oci import MANIFEST, digest_of
 from trtforge.registry.artifact import EMPTY, artifact_manifest
+from trtforge.registry.referrers import fallback_tag
 from trtforge.registry.refusal import undeletable
 
 if TYPE_CHECKING:
+    from trtforge.oci import Digest
     from trtforge.registry.repository import Repository
 
 TOMBSTONE = "application/vnd.trtforge.tombstone"
@@ -44,6 +46,14 @@ def delete_tag(repository: Repository, tag: str) -> None:
     repository.put_blob(EMPTY)
     repository.put_manifest(tombstone, MANIFEST, tag)
     delete(repository, f"manifests/{digest_of(tombstone)}")
+
+
+def delete_manifest(repository: Repository, digest: Digest) -> None:
+    """Remove a manifest, and the index of what is attached to it where we keep that (see `referrers`)."""
+    delete(repository, f"manifests/{digest}")
+    index = repository.find_digest(fallback_tag(digest))
+    if index is not None:
+        delete(repository, f"manifests/{index}")
 
 
 def delete(repository: Repository, path: str) -> None:

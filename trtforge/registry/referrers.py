@@ -15,17 +15,18 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
+import httpx
 from pydantic import ValidationError
 
 from trtforge.errors import BuildError
 from trtforge.oci import INDEX, Digest, canonical_json, digest_of
-from trtforge.registry.manifests import Index
+from trtforge.registry.manifests import Index, Manifest
 
 if TYPE_CHECKING:
-    import httpx
-
-    from trtforge.registry.manifests import Manifest
     from trtforge.registry.repository import Fetched, Repository
+
+_NO_REFERRERS_API = frozenset({400, 404, 405, 501})
+"""What registries answer that know of no referrers: by the specification 404."""
 
 _ROUNDS = 20
 """Attempts at an index that others write at the same time."""
@@ -45,8 +46,24 @@ def listed(body: bytes, artifact_type: str) -> list[Digest] | None:
     return [found.digest for found in index.manifests if found.artifact_type == artifact_type]
 
 
-def descriptor_of(artifact: bytes, manifest: Manifest) -> dict[str, Any]:
+def find_referrers(repository: Repository, subject: Digest, artifact_type: str) -> list[Digest]:
+    """The artifacts of this type that are attached to `subject`, wherever they are listed."""
+    name = f"{repository.name}/referrers/{subject}"
+    found: list[Digest] = []
+    for page in repository.pages(
+        httpx.URL(name, params={"artifactType": artifact_type}), fine=_NO_REFERRERS_API
+    ):
+        part = listed(page.content, artifact_type) if page.is_success else None
+        if part is None:
+            index = repository.find_manifest(fallback_tag(subject))
+            return (listed(index.body, artifact_type) or []) if index else []
+        found += part
+    return found
+
+
+def descriptor_of(artifact: bytes) -> dict[str, Any]:
     """How the index of referrers speaks of `artifact`: an image's type is that of its configuration."""
+    manifest = Manifest.model_validate_json(artifact)
     artifact_type = manifest.artifact_type or (manifest.config.media_type if manifest.config else "")
     found: dict[str, Any] = {
         "mediaType": json.loads(artifact)["mediaType"],
@@ -97,8 +114,3 @@ def _read(index: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) and isinstance(value.get("manifests"), list) else {}
-
-
-def has_no_referrers_api(error: httpx.HTTPStatusError) -> bool:
-    """Whether the registry says that it does not know of referrers (404; older ones: 400, 405)."""
-    return error.response.status_code in (400, 404, 405, 501)

@@ -15,7 +15,9 @@ import httpx
 from trtforge.errors import EnvironmentLack, RequestError
 from trtforge.patience import reason_of, tls_trouble
 
-_FULL = re.compile(r"no space left|disk quota exceeded|insufficient storage", re.IGNORECASE)
+_FULL = re.compile(rb'no space left|disk quota exceeded|"Err":(28|122)\b')
+"""Of a full disk, in words or as Linux's error number (ENOSPC, EDQUOT), which Docker's registry gives."""
+
 _SAID_AT_MOST = 300
 _TLS_NEXT = (
     "a certificate of a CA of your own: --registry-ca FILE; plain HTTP, on a network you trust: --plain-http"
@@ -56,7 +58,7 @@ def refused(place: str, doing: str, error: httpx.HTTPError) -> RequestError | En
             found,
             ("next", f"check the name, or log in: docker login {host}"),
         )
-    if answer is not None and (status == httpx.codes.INSUFFICIENT_STORAGE or _FULL.search(answer.text)):
+    if status == httpx.codes.INSUFFICIENT_STORAGE:
         return EnvironmentLack(
             f"the registry {host} has no space left",
             found,
@@ -74,6 +76,11 @@ def refused(place: str, doing: str, error: httpx.HTTPError) -> RequestError | En
         found,
         ("next", "check the network, and that the registry is well; the same command goes on from here"),
     )
+
+
+def says_full(body: bytes) -> bool:
+    """Whether an error's body says that the registry's disk is full."""
+    return _FULL.search(body) is not None
 
 
 def undeletable(place: str, error: httpx.HTTPStatusError) -> EnvironmentLack:

@@ -11,22 +11,25 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import httpx
-from pydantic import ValidationError
 
-from trtforge.errors import BuildError, DamagedFile, WrongDigest
+from trtforge.errors import DamagedFile, WrongDigest
 from trtforge.index.download import sha256_of
 from trtforge.oci import Digest, digest_of
+from trtforge.progress import ignore
 from trtforge.registry import deletion, referrers
-from trtforge.registry.manifests import MANIFEST_TYPES, Manifest, why_malformed
+from trtforge.registry.download import Download
+from trtforge.registry.manifests import MANIFEST_TYPES
 from trtforge.registry.refusal import refused
 from trtforge.registry.upload import Upload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
     from trtforge.progress import Advance
     from trtforge.registry.connection import Connection
@@ -139,11 +142,24 @@ class Repository:
     def blob_size(self, digest: Digest) -> int | None:
         """Bytes of a blob; None: it is not there."""
         with self._told("read", digest):
-            answer = self.connection.ask("HEAD", self._blob(digest), self._pull, fine=[_GONE])
+            answer = self.connection.ask("HEAD", self._blob(digest), self._pull, fine=[_GONE, 403, 405])
+            if answer.is_error and answer.status_code != _GONE:
+                answer = self._unread(digest, answer)
         length = answer.headers.get("Content-Length", "")
         if answer.status_code == _GONE or not length.isdecimal():
             return None
         return int(length)
+
+    def _unread(self, digest: Digest, refused: httpx.Response) -> httpx.Response:
+        """A GET whose body is left alone, for a HEAD that was refused where the registry redirects it to.
+
+        Storage that signs addresses does so for one method, and a registry may forget which.
+        """
+        if not refused.history:
+            refused.raise_for_status()
+        with self.connection.stream("GET", self._blob(digest), self._pull) as answer:
+            answer.raise_for_status()
+            return answer
 
     def read_blob(self, digest: Digest, part: str = "blob") -> bytes:
         """A small blob; `part` is what an error calls it."""
@@ -154,45 +170,18 @@ class Repository:
 
     def save_blob(self, digest: Digest, target: Path, advance: Advance, part: str = "layer") -> None:
         """Write a blob to the new file `target`, going on where a broken connection left off."""
-        target.touch()
+        download = Download(self.connection, self._blob(digest), self._pull, target, advance)
         with self._told("read", digest):
-            self.connection.patiently(
-                lambda: self._continue(digest, target, advance), lambda: target.stat().st_size
-            )
+            self.connection.patiently(download.run, lambda: download.done)
         self.require(digest, f"sha256:{sha256_of(target)}", part)
-
-    def _continue(self, digest: Digest, target: Path, advance: Advance) -> None:
-        """Ask for what is still missing of a blob (RFC 9110, section 14: range requests)."""
-        done = target.stat().st_size
-        headers = {"Range": f"bytes={done}-"} if done else {}
-        with (
-            self.connection.stream("GET", self._blob(digest), self._pull, headers) as answer,
-            target.open("ab") as out,
-        ):
-            if done and answer.status_code != httpx.codes.PARTIAL_CONTENT:
-                out.truncate(0)
-                advance(-done)
-            if answer.is_error:
-                answer.read()
-            answer.raise_for_status()
-            for chunk in answer.iter_raw():
-                self.connection.go_on()
-                out.write(chunk)
-                advance(len(chunk))
 
     def put_blob(self, data: bytes) -> Digest:
         """Have a small blob there."""
         digest = digest_of(data)
-        if self.blob_size(digest) is not None:
-            return digest
-        with self._told("write", digest):
-            self.connection.patiently(lambda: self._send_whole(digest, data))
+        if self.blob_size(digest) is None:
+            with self._told("write", digest):
+                self._upload(digest, lambda: BytesIO(data), len(data), ignore)
         return digest
-
-    def _send_whole(self, digest: Digest, data: bytes) -> None:
-        begun = self.connection.once("POST", self._uploads, self._push, {"Content-Length": "0"})
-        url = begun.request.url.join(begun.headers["Location"]).copy_add_param("digest", digest)
-        self.connection.once("PUT", url, self._push, {"Content-Type": "application/octet-stream"}, data)
 
     def upload(self, digest: Digest, blob: Path, advance: Advance) -> None:
         """Have the blob in the file `blob` there: in one request if it is small, else in chunks.
@@ -200,25 +189,29 @@ class Repository:
         Raises:
             DamagedFile: the file is not what its digest says, so the registry refused it.
         """
+        size = blob.stat().st_size
         if self.blob_size(digest) is not None:
-            advance(blob.stat().st_size)
+            advance(size)
             return
-        upload = Upload(self.connection, self._uploads, self._push, digest, blob, advance)
         with self._told("write", digest):
             try:
-                self.connection.patiently(upload.run, lambda: upload.done)
+                self._upload(digest, lambda: blob.open("rb"), size, advance)
             except httpx.HTTPStatusError as error:
                 found = sha256_of(blob)
                 if error.response.status_code == httpx.codes.BAD_REQUEST and digest != f"sha256:{found}":
                     raise DamagedFile(blob.name, digest.removeprefix("sha256:"), found) from error
                 raise
 
+    def _upload(self, digest: Digest, opened: Callable[[], BinaryIO], size: int, advance: Advance) -> None:
+        upload = Upload(self.connection, self.name, self._push, digest, opened, size, advance)
+        self.connection.patiently(upload.run, lambda: upload.done)
+
     def mount(self, digest: Digest, source: str) -> bool:
         """Have a blob of the repository `source` of this registry here too, without sending it.
 
         False: the registry has not done it, for whatever reason; the blob is to be uploaded then.
         """
-        url = httpx.URL(self._uploads, params={"mount": digest, "from": source})
+        url = httpx.URL(f"{self.name}/blobs/uploads/", params={"mount": digest, "from": source})
         scopes = (*self._push, f"repository:{source}:pull")
         with self._told("write", digest):
             answer = self.connection.ask(
@@ -226,47 +219,35 @@ class Repository:
             )
         if answer.status_code == httpx.codes.ACCEPTED and (location := answer.headers.get("Location")):
             with suppress(httpx.HTTPError):  # an upload session began instead; it would wait for us for days
-                self.connection.once("DELETE", answer.request.url.join(location), self._push)
+                session = self.connection.followed(answer.request.url.join(location))
+                self.connection.once("DELETE", session, self._push)
         return answer.status_code == httpx.codes.CREATED
 
     # tags and what is attached
 
     def tags(self) -> list[str]:
         """All tags; none if the repository does not exist."""
-        found: list[str] = []
-        url: httpx.URL | None = httpx.URL(f"{self.name}/tags/list")
-        while url is not None:
-            with self._told("read", "tags"):
-                answer = self.connection.ask("GET", url, self._pull, fine=[_GONE])
-                if answer.status_code == _GONE:
-                    break
-                found += _strings(answer, "tags")
-            url = _next_page(answer)
-        return found
+        with self._told("read"):
+            pages = [_tags(page) for page in self.pages(f"{self.name}/tags/list", fine=[_GONE])]
+        return [tag for page in pages for tag in page]
+
+    def pages(self, url: httpx.URL | str, fine: Iterable[int]) -> Iterator[httpx.Response]:
+        """An answer in several pages, each of which says where the next is (RFC 8288: Link)."""
+        following: httpx.URL | str | None = url
+        while following is not None:
+            answer = self.connection.ask("GET", following, self._pull, fine=fine)
+            yield answer
+            link = answer.links.get("next", {}).get("url")
+            following = answer.request.url.join(link) if link else None
 
     def referrers(self, subject: Digest, artifact_type: str) -> list[Digest]:
         """The artifacts of this type that are attached to the manifest `subject`."""
-        first = httpx.URL(f"{self.name}/referrers/{subject}", params={"artifactType": artifact_type})
-        found: list[Digest] = []
-        url: httpx.URL | None = first
-        while url is not None:
-            with self._told("read", subject):
-                answer = self.connection.ask("GET", url, self._pull, fine=[400, 404, 405, 501])
-            page = referrers.listed(answer.content, artifact_type) if answer.is_success else None
-            if page is None:
-                index = self.find_manifest(referrers.fallback_tag(subject))
-                return (referrers.listed(index.body, artifact_type) or []) if index else []
-            found += page
-            url = _next_page(answer)
-        return found
+        with self._told("read", subject):
+            return referrers.find_referrers(self, subject, artifact_type)
 
     def attach(self, artifact: bytes, subject: Digest) -> Digest:
         """Write the manifest `artifact` and have it listed among the referrers of its `subject`."""
-        try:
-            manifest = Manifest.model_validate_json(artifact)
-        except ValidationError as error:
-            raise BuildError("malformed artifact", ("found", why_malformed(error))) from error
-        described = referrers.descriptor_of(artifact, manifest)
+        described = referrers.descriptor_of(artifact)
         answer = self._put(artifact, described["mediaType"])
         if answer.headers.get("OCI-Subject") != subject:  # that header says: the registry keeps count itself
             referrers.add_to_fallback(self, subject, described)
@@ -280,9 +261,9 @@ class Repository:
             deletion.delete_tag(self, tag)
 
     def delete_manifest(self, digest: Digest) -> None:
-        """Remove a manifest, and every tag that is at it."""
+        """Remove a manifest, every tag that is at it, and the index of what is attached to it."""
         with self._told("delete", digest):
-            deletion.delete(self, f"manifests/{digest}")
+            deletion.delete_manifest(self, digest)
 
     def delete_blob(self, digest: Digest) -> None:
         with self._told("delete", digest):
@@ -291,17 +272,13 @@ class Repository:
     def _blob(self, digest: str) -> str:
         return f"{self.name}/blobs/{digest}"
 
-    @property
-    def _uploads(self) -> str:
-        return f"{self.name}/blobs/uploads/"
-
     @contextmanager
-    def _told(self, doing: str, version: str) -> Iterator[None]:
+    def _told(self, doing: str, version: str = "") -> Iterator[None]:
         """Tell a person what the registry's refusal of the block's requests means."""
         try:
             yield
         except httpx.HTTPError as error:
-            sign = "@" if version.startswith("sha256:") else ":"
+            sign = "@" if version.startswith("sha256:") else ":" if version else ""
             raise refused(f"{self.place}{sign}{version}", doing, error) from error
 
 
@@ -315,14 +292,11 @@ def _reported(answer: httpx.Response) -> Digest | None:
     return Digest(reported) if re.fullmatch(r"sha256:[0-9a-f]{64}", reported) else None
 
 
-def _next_page(answer: httpx.Response) -> httpx.URL | None:
-    """RFC 8288: the address of the next page is relative to this one's."""
-    following = answer.links.get("next", {}).get("url")
-    return answer.request.url.join(following) if following else None
-
-
-def _strings(answer: httpx.Response, key: str) -> list[str]:
+def _tags(answer: httpx.Response) -> list[str]:
+    """The tags in one page of them; an absent repository has none."""
+    if answer.status_code == _GONE:
+        return []
     try:
-        return [str(item) for item in answer.json()[key] or []]
+        return [str(tag) for tag in answer.json()["tags"] or []]
     except (ValueError, KeyError, TypeError) as error:
-        raise httpx.DecodingError(f"no {key} in the answer", request=answer.request) from error
+        raise httpx.DecodingError("no list of tags", request=answer.request) from error

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import httpx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from trtforge.oci import Digest
     from trtforge.progress import Advance
@@ -33,25 +32,29 @@ class Upload:
     """One blob's way into a repository. `run` may be called again after it failed: it goes on.
 
     Args:
-        uploads: where the repository's upload sessions begin, "name/blobs/uploads/".
+        repository: its name.
         scopes: what token servers are asked for.
+        opened: gives the blob, to be read from its beginning, as often as it is called.
+        size: of the blob, in bytes.
         done: bytes that the registry has confirmed.
     """
 
     def __init__(
         self,
         connection: Connection,
-        uploads: str,
+        repository: str,
         scopes: tuple[str, ...],
         digest: Digest,
-        blob: Path,
+        opened: Callable[[], BinaryIO],
+        size: int,
         advance: Advance,
     ) -> None:
-        self._connection, self._uploads, self._scopes, self._digest = connection, uploads, scopes, digest
-        self._blob, self._size = blob, blob.stat().st_size
+        self._connection, self._scopes, self._digest = connection, scopes, digest
+        self._blobs = f"{repository}/blobs"
+        self._opened, self._size = opened, size
         self._told = _Told(advance)
         self._location: httpx.URL | None = None
-        self._certain = True
+        self._began = False
         self.done = 0
 
     def run(self) -> None:
@@ -60,23 +63,29 @@ class Upload:
         Raises:
             httpx.HTTPError: something broke; whether it may pass is for the caller to say.
         """
-        if not self._certain:
+        if self._began and self._is_there():  # only the answer was lost
+            self._reach(self._size)
+            return
+        if self._began:
             self._ask_where_it_stands()
-        self._certain = False
-        if self._location is None:
-            least = self._begin()
-            if self._size <= max(MONOLITHIC, least):
-                self._finish(_Piece(self._connection, self._blob, 0, self._size, self._told))
-                return
-        else:
-            least = 0
+        self._began = True
+        least = self._begin() if self._location is None else 0
+        if self._size <= max(MONOLITHIC, least):
+            self._finish(self._piece(0, self._size))
+            return
         while self.done < self._size:
             self._send(min(max(CHUNK, least), self._size - self.done))
-        self._finish(None)
+        self._finish(b"")
+
+    def _is_there(self) -> bool:
+        answer = self._connection.once("HEAD", f"{self._blobs}/{self._digest}", self._scopes, fine=[404])
+        return answer.is_success
 
     def _begin(self) -> int:
         """Open a session; the least size of a chunk that the registry wants, in bytes."""
-        answer = self._connection.once("POST", self._uploads, self._scopes, {"Content-Length": "0"})
+        answer = self._connection.once(
+            "POST", f"{self._blobs}/uploads/", self._scopes, {"Content-Length": "0"}
+        )
         self._follow(answer)
         self._reach(0)
         least = answer.headers.get("OCI-Chunk-Min-Length", "")
@@ -90,21 +99,22 @@ class Upload:
             "Content-Length": str(size),
             "Content-Range": f"{self.done}-{self.done + size - 1}",
         }
-        piece = _Piece(self._connection, self._blob, self.done, size, self._told)
+        piece = self._piece(self.done, size)
         answer = self._in_session("PATCH", self._location, headers, piece)
         self._follow(answer)
         self._reach(_confirmed(answer, self.done + size))
 
-    def _finish(self, piece: _Piece | None) -> None:
+    def _finish(self, content: _Piece | bytes) -> None:
         """Close the session, with the whole blob if it is small."""
         assert self._location is not None
         url = self._location.copy_add_param("digest", self._digest)
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(self._size if piece else 0),
-        }
-        self._in_session("PUT", url, headers, piece or b"")
+        size = 0 if isinstance(content, bytes) else content.size
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        self._in_session("PUT", url, headers, content)
         self._reach(self._size)
+
+    def _piece(self, start: int, size: int) -> _Piece:
+        return _Piece(self._connection, self._opened, start, size, self._told)
 
     def _in_session(
         self, method: str, url: httpx.URL, headers: dict[str, str], content: _Piece | bytes
@@ -140,7 +150,7 @@ class Upload:
         """Go on where the registry says: relative or not, and with all the parameters it put there."""
         location = answer.headers.get("Location")
         if location:
-            self._location = answer.request.url.join(location)
+            self._location = self._connection.followed(answer.request.url.join(location))
         elif self._location is None:
             raise httpx.RemoteProtocolError("an upload without a Location", request=answer.request)
 
@@ -176,24 +186,24 @@ class _Told:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Bytes of a file, which can be read again: a request is repeated with a new token, or elsewhere."""
+    """Bytes of a blob, which can be read again: a request is repeated with a new token, or elsewhere."""
 
     connection: Connection
-    file: Path
+    opened: Callable[[], BinaryIO]
     start: int
     size: int
     told: _Told
 
     def __iter__(self) -> Iterator[bytes]:
         self.told.correct(self.start)
-        with self.file.open("rb") as stream:
+        with self.opened() as stream:
             stream.seek(self.start)
             left = self.size
             while left:
                 self.connection.go_on()
                 chunk = stream.read(min(_READ, left))
                 if not chunk:
-                    raise httpx.LocalProtocolError(f"{self.file} became shorter")
+                    raise httpx.LocalProtocolError("the blob became shorter")
                 left -= len(chunk)
                 yield chunk
                 self.told.add(len(chunk))
