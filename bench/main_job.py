@@ -22,11 +22,12 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trtforge.layers.maker import LayerMaker
+from trtforge.layers.maker import LayerMaker, work_of
 from trtforge.layers.sources import OsSource, WheelSource
 from trtforge.progress import Silent
 from trtforge.project import Project
@@ -66,11 +67,10 @@ def only_layers(threads: int) -> None:
     """The `layers` program: the cell's wheel layers into the store of $TRTFORGE_CACHE."""
     project = Project(ROOT)
     sources = [source for source in sources_of(project) if isinstance(source, WheelSource)]
-    store = project.store
-    wheels = {
-        pin.sha256: store.file("wheels", pin.sha256, pin.filename) for one in sources for pin in one.pins
-    }
-    LayerMaker(store, Silent(), wheels, threads).make(sources)
+    maker = LayerMaker(project.store, Silent(), 1)
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(maker.make, sorted(sources, key=work_of, reverse=True)):
+            pass
 
 
 def sources_of(project: Project) -> list[Any]:

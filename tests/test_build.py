@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,23 +10,25 @@ import pytest
 from tests.conftest import PROJECT
 from tests.lock_factory import lock_of
 from tests.store_factory import make_layers
-from trtforge import build as build_module
-from trtforge.build import Build, Built
+from trtforge.build import Build, Built, CellBuilt
 from trtforge.engine.engine import RECIPE_LABEL, Engine
-from trtforge.errors import BuildError, EnvironmentLack
+from trtforge.errors import BuildError, EnvironmentLack, ForgeError, LockError
+from trtforge.image import find_image
+from trtforge.layers.maker import LayerMaker
+from trtforge.layers.sources import LinksSource
 from trtforge.progress import Silent
 from trtforge.project import Project
 from trtforge.record import find_record, keep_record
 from trtforge.smoke import CheckResult, SmokeReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from trtforge.cells import Cell
     from trtforge.engine.docker_archive import LoadableImage
     from trtforge.layers.sources import LayerSource
     from trtforge.oci import Layer
+    from trtforge.recipe import Recipe
     from trtforge.store import Store
 
 
@@ -54,23 +57,37 @@ class EngineStandIn:
 
 @dataclass
 class World:
-    """A project with a store of its own, an Engine and smoke tests that say what they are told to."""
+    """A project with a store of its own, an Engine and smoke tests that say what they are told to.
+
+    broken: keys of the sources whose layers cannot be made. gone: wheels that cannot be had.
+    """
 
     project: Project
     engine: EngineStandIn = field(default_factory=EngineStandIn)
     made: list[str] = field(default_factory=list)
     smoked: list[str] = field(default_factory=list)
     results: tuple[CheckResult, ...] = ()
+    broken: set[str] = field(default_factory=set)
+    gone: dict[str, ForgeError] = field(default_factory=dict)
 
     def cell(self, **request: str) -> Cell:
         wanted = {"cuda": "12.1", "tensorrt": "rtx", **request}
         (choice,) = self.project.cells.choose({axis: (value,) for axis, value in wanted.items()})
         return choice.cell
 
-    def build(self, *cells: Cell, engine: bool = True, run_smoke: bool = True) -> list[list[Built]]:
+    def run(self, *cells: Cell, engine: bool = True, run_smoke: bool = True) -> list[CellBuilt]:
         connect = (lambda: cast("Engine", self.engine)) if engine else None
         build = Build(self.project, Silent(), engine=connect, run_smoke=run_smoke)
         return build.run(cells, lock_of(self.project.cells, *cells))
+
+    def build(self, *cells: Cell, engine: bool = True, run_smoke: bool = True) -> list[list[Built]]:
+        """The chains of cells that must not fail."""
+        built = self.run(*cells, engine=engine, run_smoke=run_smoke)
+        assert [cell.error for cell in built] == [None] * len(cells)
+        return [list(cell.chain) for cell in built]
+
+    def chain(self, cell: Cell) -> tuple[Recipe, ...]:
+        return self.project.recipes.chain(cell, lock_of(self.project.cells, cell))
 
 
 def result(status: Any, name: str = "imports") -> CheckResult:
@@ -84,25 +101,22 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setenv("TRTFORGE_CACHE", str(tmp_path / "cache"))
     world = World(Project(PROJECT), results=(result("passed"),))
 
-    class Maker:
-        def __init__(self, store: Store, *_rest: object) -> None:
-            self.store = store
+    def make(maker: LayerMaker, source: LayerSource) -> Layer:
+        if source.key in world.broken:
+            raise BuildError("broken")
+        world.made.append(type(source).__name__)
+        return make_layers([source], maker.store)[source.key]
 
-        def make(self, sources: Iterable[LayerSource]) -> dict[str, Layer]:
-            distinct = {source.key: source for source in sources}
-            missing = [one for key, one in distinct.items() if self.store.layer(key) is None]
-            world.made += [type(one).__name__ for one in missing]
-            make_layers(missing, self.store)
-            return {key: cast("Layer", self.store.layer(key)) for key in distinct}
-
-    def smoke(_engine: object, ref: str) -> SmokeReport:
+    def smoke(_engine: object, ref: str, **_options: object) -> SmokeReport:
         world.smoked.append(ref)
         return SmokeReport(image=ref, results=world.results)
 
-    monkeypatch.setattr(build_module, "fetch", lambda *_pins, **_options: {})
-    monkeypatch.setattr(build_module, "LayerMaker", Maker)
-    monkeypatch.setattr(build_module, "smoke", smoke)
-    monkeypatch.setattr(build_module, "check_disk", lambda *_plans: None)
+    monkeypatch.setattr("trtforge.steps.fetch", lambda *_pins, **_options: {})
+    monkeypatch.setattr("trtforge.steps.fetch_each", lambda *_pins, **_options: world.gone)
+    monkeypatch.setattr(LayerMaker, "make", make)
+    monkeypatch.setattr("trtforge.loading.smoke", smoke)
+    for module in ("build", "steps"):
+        monkeypatch.setattr(f"trtforge.{module}.check_disk", lambda *_missing: None)
     return world
 
 
@@ -112,7 +126,7 @@ def actions(chain: list[Built]) -> list[tuple[str, str, int]]:
 
 def test_images_are_made_parent_first_and_get_all_their_names(world: World) -> None:
     (chain,) = world.build(world.cell(arch="ampere"))
-    assert actions(chain) == [("os", "build", 1), ("pytorch-cuda", "build", 6), ("tensorrt", "build", 5)]
+    assert actions(chain) == [("os", "build", 1), ("pytorch-cuda", "build", 8), ("tensorrt", "build", 7)]
     assert world.engine.loaded == [one.recipe.ref for one in chain]
     assert world.engine.has("trtforge/tensorrt:cu12.1-ampere")
     assert {one.record.digest for one in chain} == {entry["digest"] for entry in _index(world.project.store)}
@@ -121,7 +135,7 @@ def test_images_are_made_parent_first_and_get_all_their_names(world: World) -> N
 def test_the_chain_stands_on_itself(world: World) -> None:
     (chain,) = world.build(world.cell(), engine=False)
     stacks = [one.record.layers for one in chain]
-    assert stacks == [1, 7, 12]
+    assert stacks == [1, 9, 16]
     assert stacks[-1] == sum(one.made for one in chain)
 
 
@@ -138,7 +152,7 @@ def test_cells_built_together_share_one_base(world: World) -> None:
     ampere, turing = world.build(world.cell(arch="ampere"), world.cell(arch="turing"))
     assert ampere[:2] == turing[:2]
     assert len(world.engine.loaded) == 4
-    assert world.smoked == [ampere[-1].recipe.ref, turing[-1].recipe.ref]
+    assert sorted(world.smoked) == [ampere[-1].recipe.ref, turing[-1].recipe.ref]
 
 
 def test_the_same_again_does_nothing(world: World) -> None:
@@ -244,9 +258,94 @@ def test_what_was_finished_before_a_failure_stays(world: World, monkeypatch: pyt
         raise BuildError("no")
 
     monkeypatch.setattr(world.engine, "load", refuse)
-    with pytest.raises(BuildError):
-        world.build(cell)
+    (built,) = world.run(cell)
+    assert isinstance(built.error, BuildError)
+    assert built.chain == ()
     assert _index(world.project.store)
+
+
+def test_a_cell_that_fails_stops_no_other_and_finished_images_are_reused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = [world.cell(arch=arch) for arch in ("ampere", "turing", "ada")]
+    load = world.engine.load
+
+    def refuse(image: LoadableImage, *rest: Any) -> str:
+        if "turing" in image.name:
+            raise BuildError("refused")
+        return load(image, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.engine, "load", refuse)
+        built = world.run(*cells)
+    assert [str(cell.error) for cell in built] == ["None", "refused", "None"]
+    assert [len(cell.chain) for cell in built] == [3, 0, 3]
+    world.made.clear()
+    world.engine.loaded.clear()
+    assert [chain[-1].action for chain in world.build(*cells)] == ["reuse"] * 3
+    assert (world.made, world.engine.loaded) == ([], [world.chain(cells[1])[-1].ref])
+
+
+def test_a_layer_that_cannot_be_made_fails_what_stands_on_it(world: World) -> None:
+    cell = world.cell()
+    os, base, _ = world.chain(cell)
+    world.broken = {next(iter(base.sources.values())).key}
+    (built,) = world.run(cell)
+    assert str(built.error) == "broken"
+    assert find_image(os.ref, os.key, world.project.store)
+    world.broken.clear()
+    (chain,) = world.build(cell)
+    assert [one.action for one in chain] == ["reuse", "build", "build"]
+
+
+def test_a_wheel_that_cannot_be_had_fails_the_layers_made_of_it(world: World) -> None:
+    cell = world.cell()
+    pin = next(iter(world.chain(cell)[2].sources.values())).pins[0]  # type: ignore[union-attr]
+    world.gone = {pin.sha256: LockError("gone")}
+    (built,) = world.run(cell)
+    assert str(built.error) == "gone"
+    world.gone.clear()
+    (chain,) = world.build(cell)
+    assert chain[-1].action == "build"
+
+
+def test_a_cell_that_is_not_locked_stops_no_other(world: World) -> None:
+    ampere, turing = world.cell(arch="ampere"), world.cell(arch="turing")
+    build = Build(world.project, Silent())
+    good, bad = build.run([ampere, turing], lock_of(world.project.cells, ampere))
+    assert good.error is None
+    assert isinstance(bad.error, LockError)
+
+
+def test_what_is_no_error_of_ours_is_told_as_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> str:
+        raise KeyError("x")
+
+    monkeypatch.setattr(world.engine, "load", fail)
+    (built,) = world.run(world.cell())
+    assert isinstance(built.error, BuildError)
+    assert built.error.problem == "trtforge itself failed: KeyError: 'x'"
+    assert "test_build.py" in (built.error.fact("at") or "")
+
+
+def test_other_layers_are_made_while_the_engine_loads(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first image's loading waits for a layer of an image two further up the chain."""
+    later = threading.Event()
+    load, make = world.engine.load, LayerMaker.make
+
+    def slow(*arguments: Any) -> str:
+        assert later.wait(10)
+        return load(*arguments)
+
+    def told(maker: LayerMaker, source: LayerSource) -> Layer:
+        layer = make(maker, source)
+        if isinstance(source, LinksSource):
+            later.set()
+        return layer
+
+    monkeypatch.setattr(world.engine, "load", slow)
+    monkeypatch.setattr(LayerMaker, "make", told)
+    world.build(world.cell())
 
 
 def _index(store: Store) -> list[dict[str, Any]]:

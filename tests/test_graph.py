@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trtforge.graph import Ended, Node, run_graph
+from trtforge.graph import Ended, Node, run_graph, threads
 from trtforge.progress import Silent, Stoppable, Stopped
 
 if TYPE_CHECKING:
@@ -116,11 +116,30 @@ def test_a_node_runs_once_after_its_needs_and_exactly_the_dependants_of_failures
 def test_what_ends_comes_out_at_once() -> None:
     late = threading.Event()
     nodes = [Node("late", lambda *_: late.wait(10)), Node("early", lambda *_: "here")]
-    with ThreadPoolExecutor(2) as pool:
-        ended = run_graph(nodes, {"": Pool(pool, 2)}, lambda: None)
+    with threads(None, **{"": 2}) as lanes:
+        ended = run_graph(nodes, lanes, lambda: None)
         assert next(ended).node.key == "early"
         late.set()
         assert next(ended).value is True
+
+
+def test_what_needs_a_failed_node_is_over_with_it() -> None:
+    late = threading.Event()
+
+    def refuse(*_arguments: object) -> None:
+        raise Refused
+
+    nodes = [
+        Node("late", lambda *_: late.wait(10)),
+        Node("bad", refuse),
+        Node("both", lambda *_: pytest.fail("ran"), ("late", "bad")),
+        Node("last", lambda *_: pytest.fail("ran"), ("both",)),
+    ]
+    with threads(None, **{"": 2}) as lanes:
+        ended = run_graph(nodes, lanes, lambda: None)
+        assert [next(ended).node.key for _ in range(3)] == ["bad", "both", "last"]
+        late.set()
+        assert [one.node.key for one in ended] == ["late"]
 
 
 def test_the_heaviest_comes_first() -> None:
@@ -133,7 +152,7 @@ def test_the_heaviest_comes_first() -> None:
     ("nodes", "trouble"),
     [
         ([Node("a", min), Node("a", min)], "same key"),
-        ([Node("a", min, ("b",))], "not there: b"),
+        ([Node("a", min, ("b",))], "a needs b"),
         ([Node("a", min, ("b",)), Node("b", min, ("a",))], "cycle"),
     ],
 )

@@ -15,10 +15,12 @@ from trtforge.recipe import Recipe, Recipes
 from trtforge.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from trtforge.cells import Cells
+    from trtforge.layers.sources import LayerSource
+    from trtforge.plan import ImagePlan
 
 
 class Usage(NamedTuple):
@@ -38,6 +40,10 @@ def chain(cells: Cells) -> Sequence[Recipe]:
     return Recipes(PROJECT, cells).chain(choice.cell, lock_of(cells, choice.cell))
 
 
+def missing_of(plans: Iterable[ImagePlan]) -> list[LayerSource]:
+    return [source for plan in plans for source in plan.missing]
+
+
 def test_an_empty_store_has_everything_to_make(chain: Sequence[Recipe], store: Store) -> None:
     plans = [plan_image(recipe, store) for recipe in chain]
     assert [plan.action for plan in plans] == ["build"] * 3
@@ -51,7 +57,7 @@ def test_finished_images_are_reused(chain: Sequence[Recipe], store: Store) -> No
     assert [(plan.action, plan.image, plan.missing) for plan in plans] == [
         ("reuse", image, ()) for image in images
     ]
-    assert wheels_needed(plans) == {}
+    assert missing_of(plans) == []
 
 
 def test_layers_without_their_image_are_not_made_again(chain: Sequence[Recipe], store: Store) -> None:
@@ -74,12 +80,12 @@ def test_an_image_whose_layer_was_cut_short_is_built(chain: Sequence[Recipe], st
 
 def test_wheels_are_needed_once_and_only_for_missing_layers(chain: Sequence[Recipe], store: Store) -> None:
     plans = [plan_image(recipe, store) for recipe in chain]
-    needed = wheels_needed([*plans, *plans])
+    needed = wheels_needed(missing_of([*plans, *plans]))
     assert list(needed) == ["3.11"]
     assert sorted(pin.name for pin in needed["3.11"]) == sorted(pin.name for pin in (*BASE, *TENSORRT))
 
     make_layers(chain[1].sources.values(), store)
-    needed = wheels_needed([plan_image(recipe, store) for recipe in chain])
+    needed = wheels_needed(missing_of([plan_image(recipe, store) for recipe in chain]))
     assert {pin.name for pin in needed["3.11"]} == {pin.name for pin in TENSORRT}
 
 
@@ -90,12 +96,12 @@ def test_too_small_a_disk_is_refused_with_what_is_needed(
     plans = [plan_image(recipe, store) for recipe in chain]
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(0, 0, 2 * size - 1))
     with pytest.raises(EnvironmentLack, match="no room") as refused:
-        check_disk(plans, store)
+        check_disk(missing_of(plans), store)
     assert refused.value.fact("needed") == "2.3 GB to download, 2.3 GB of layers"
     assert refused.value.fact("free") == "4.7 GB"
     assert "TRTFORGE_CACHE" in (refused.value.fact("next") or "")
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(0, 0, 2 * size))
-    check_disk(plans, store)
+    check_disk(missing_of(plans), store)
 
 
 def test_what_is_there_takes_no_more_room(
@@ -108,4 +114,4 @@ def test_what_is_there_takes_no_more_room(
     large = [one for one in chain[1].sources.values() if isinstance(one, WheelSource)]
     make_layers(large, store)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(0, 0, 110_000_000))
-    check_disk([plan_image(recipe, store) for recipe in chain], store)
+    check_disk(missing_of([plan_image(recipe, store) for recipe in chain]), store)

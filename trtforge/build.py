@@ -1,34 +1,47 @@
-"""The main job: locked cells become images in the store, in the Engine, and tested there."""
+"""The main job: locked cells become images in the store, in the Engine, and tested there.
+
+Everything is one graph, for however many cells: what they share is made once, and what fails takes with it
+only the cells that need it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from trtforge.base import base_image, load_base
-from trtforge.engine.docker_archive import LoadableImage
-from trtforge.engine.docker_builder import build_with_docker
-from trtforge.engine.engine import RECIPE_LABEL
-from trtforge.image import Image, assemble, check_followable, name_image
-from trtforge.index.fetch import fetch
-from trtforge.layers.maker import LayerMaker
-from trtforge.locking import PLATFORM
-from trtforge.plan import ImagePlan, check_disk, plan_image, wheels_needed
-from trtforge.record import Record, find_record, keep_record
-from trtforge.render import render_context
-from trtforge.smoke import smoke
+from trtforge.errors import ForgeError, as_forge_error
+from trtforge.graph import Node, run_graph, threads
+from trtforge.image import check_followable
+from trtforge.loading import build_image, in_engine, load_image, record_key, test_image, test_key
+from trtforge.plan import check_disk, plan_image
+from trtforge.progress import Stoppable
+from trtforge.steps import (
+    Workplace,
+    image_key,
+    image_node,
+    layer_key,
+    layer_needs,
+    layer_nodes,
+    wheel_nodes,
+)
+from trtforge.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from trtforge.cells import Cell
     from trtforge.engine.engine import Engine
+    from trtforge.graph import Ended
+    from trtforge.layers.sources import LayerSource
     from trtforge.lock import Lock
     from trtforge.oci import Layer
+    from trtforge.plan import ImagePlan
     from trtforge.progress import Progress
     from trtforge.project import Project
     from trtforge.recipe import Recipe
+    from trtforge.record import Record
 
 Builder = Literal["oci", "docker"]
 
@@ -47,6 +60,15 @@ class Built:
 
 
 @dataclass(frozen=True)
+class CellBuilt:
+    """What became of a cell: its images, parent first; or why it has none."""
+
+    cell: Cell
+    chain: tuple[Built, ...]
+    error: ForgeError | None = None
+
+
+@dataclass(frozen=True)
 class Build:
     """How cells are built.
 
@@ -62,175 +84,150 @@ class Build:
     run_smoke: bool = True
     jobs: int = 2
 
-    def run(self, cells: Sequence[Cell], lock: Lock) -> list[list[Built]]:
-        """Build each cell's chain of images; one list a cell, parent first.
+    def run(self, cells: Sequence[Cell], lock: Lock) -> list[CellBuilt]:
+        """Build each cell's chain of images. Everything that is finished stays in the store.
 
         Raises:
-            ForgeError: what failed; everything finished before it stays in the store.
+            EnvironmentLack: there is no Engine, or no room on the disk.
         """
-        chains = [self.project.recipes.chain(cell, lock) for cell in cells]
-        if self.builder == "oci":
-            for chain in chains:
-                for recipe in chain:
-                    check_followable(recipe.dockerfile)
-        plans = self.plans(chains)
+        chains, results = self._chains(cells, lock)
+        plans = self._plans(chains.values())
         engine = self.engine() if self.engine else None  # before the long work: it may be missing
-        if self.builder == "docker" and engine:
-            todo = [plan for plan in plans if not _in_engine(plan.recipe, engine)]
-            records = self._with_docker(plans, self.layers(todo), engine)
-        else:
-            todo = [plan for plan in plans if plan.image is None]
-            records = self._with_oci(plans, self.layers(todo), engine)
+        todo = {plan.recipe.key for plan in plans if not self._is_there(plan, engine)}
+        made, missing = self._layers(plan.recipe for plan in plans if plan.recipe.key in todo)
+        nodes = [*self._layer_nodes(missing), *self._image_nodes(plans, made, engine)]
+        tested = engine and self.run_smoke
         if engine and self.run_smoke:
-            for chain in chains:
-                records[chain[-1].key] = self._tested(records[chain[-1].key], engine)
-        done = {
-            plan.recipe.key: Built(
-                plan.recipe,
-                records[plan.recipe.key],
-                "build" if plan in todo else "reuse",
-                _made(plan, records) if plan in todo else 0,
-            )
-            for plan in plans
-        }
-        return [[done[recipe.key] for recipe in chain] for chain in chains]
+            ends = {chain[-1].key: chain[-1] for chain in chains.values()}
+            nodes += [_test_node(recipe, engine) for recipe in ends.values()]
+        last = {cell: (test_key if tested else record_key)(chain[-1]) for cell, chain in chains.items()}
+        ended = self._run(nodes, set(last.values()))
+        missed = {plan.recipe.key: len(plan.missing) for plan in plans if plan.recipe.key in todo}
+        for cell, chain in chains.items():
+            results[cell] = _result(cell, chain, ended, last[cell], missed)
+        return [results[cell] for cell in cells]
 
-    def plans(self, chains: Iterable[Sequence[Recipe]]) -> list[ImagePlan]:
-        """What is to be done for each distinct image of `chains`, parents first; there is room for it."""
+    def layers(self, recipes: Iterable[Recipe]) -> dict[str, Layer]:
+        """Every layer of `recipes`, by the key of its source; made if the store lacks it.
+
+        Raises:
+            ForgeError: one cannot be made; what was finished before stays.
+        """
+        made, missing = self._layers(recipes)
+        check_disk(missing, self.project.store)
+        nodes = self._layer_nodes(missing)
+        ended = self._run(nodes, set())
+        for one in ended.values():
+            if one.error:
+                raise one.error
+        return made | {source.key: ended[layer_key(source)].value for source in missing}
+
+    def _chains(
+        self, cells: Sequence[Cell], lock: Lock
+    ) -> tuple[dict[Cell, tuple[Recipe, ...]], dict[Cell, CellBuilt]]:
+        """The recipes of each cell that can be built, and why others cannot."""
+        chains, failed = {}, {}
+        for cell in cells:
+            try:
+                chain = self.project.recipes.chain(cell, lock)
+                for recipe in chain if self.builder == "oci" else ():
+                    check_followable(recipe.dockerfile)
+            except ForgeError as error:
+                failed[cell] = CellBuilt(cell, (), error)
+            else:
+                chains[cell] = chain
+        return chains, failed
+
+    def _plans(self, chains: Iterable[Sequence[Recipe]]) -> list[ImagePlan]:
+        """What is to be done for each distinct image, parents first; there is room for it."""
         recipes = {recipe.key: recipe for chain in chains for recipe in chain}
         plans = [plan_image(recipe, self.project.store) for recipe in recipes.values()]
-        check_disk(plans, self.project.store)
+        check_disk([source for plan in plans for source in plan.missing], self.project.store)
         return plans
 
-    def layers(self, plans: Sequence[ImagePlan]) -> dict[str, Layer]:
-        """Every layer of the planned images, by the key of its source; made if the store lacks it."""
-        project = self.project
-        project.store.sweep()
-        wheels: dict[str, Path] = {}
-        for python, pins in wheels_needed(plans).items():
-            wheels |= fetch(
-                pins,
-                project.store,
-                project.sources,
-                self.progress,
-                self.jobs,
-                python=python,
-                platform=PLATFORM,
-            )
-        maker = LayerMaker(project.store, self.progress, wheels, self.jobs)
-        return maker.make(source for plan in plans for source in plan.recipe.sources.values())
+    def _is_there(self, plan: ImagePlan, engine: Engine | None) -> bool:
+        """Whether nothing need be made for an image."""
+        if self.builder == "docker" and engine:
+            return in_engine(plan.recipe, engine)
+        return plan.image is not None
 
-    def _with_oci(
-        self, plans: Sequence[ImagePlan], layers: Mapping[str, Layer], engine: Engine | None
-    ) -> dict[str, Record]:
-        store = self.project.store
-        images: dict[str, Image] = {}
-        records = {}
+    def _layers(self, recipes: Iterable[Recipe]) -> tuple[dict[str, Layer], list[LayerSource]]:
+        """The layers of `recipes` that the store has, by key, and the sources of those that it lacks."""
+        sources = {source.key: source for recipe in recipes for source in recipe.sources.values()}
+        made = {key: layer for key in sources if (layer := self.project.store.layer(key))}
+        return made, [source for key, source in sources.items() if key not in made]
+
+    def _layer_nodes(self, missing: Sequence[LayerSource]) -> list[Node]:
+        sources = self.project.sources
+        return [*wheel_nodes(missing, sources), *layer_nodes(missing, sources)]
+
+    def _image_nodes(
+        self, plans: Sequence[ImagePlan], made: Mapping[str, Layer], engine: Engine | None
+    ) -> Iterator[Node]:
         for plan in plans:
             recipe = plan.recipe
-            image = plan.image or assemble(
-                recipe.dockerfile,
-                {path: layers[source.key] for path, source in recipe.sources.items()},
-                recipe.files,
-                self._below(recipe, images),
-                store,
+            below = (record_key(recipe.parent),) if recipe.parent else ()
+            if self.builder == "docker" and engine:
+                layers = () if in_engine(recipe, engine) else layer_needs(recipe, made)
+                call = partial(build_image, recipe=recipe, made=made, engine=engine)
+                yield Node(record_key(recipe), call, (*layers, *below), "engine")
+            else:
+                yield image_node(recipe, made, plan.image)
+                call = partial(load_image, recipe=recipe, engine=engine)
+                lane = "engine" if engine else "image"
+                yield Node(record_key(recipe), call, (image_key(recipe), *below), lane)
+
+    def _run(self, nodes: Sequence[Node], wanted: set[str]) -> dict[str, Ended]:
+        """Run `nodes` until all are over, or one of `wanted` cannot come any more and neither can the rest;
+        what is over."""
+        self.project.store.sweep()
+        progress = Stoppable(self.progress)
+        place = Workplace(self.project.store, progress, self.jobs)
+        tally = Tally(self.progress, nodes)
+        ended: dict[str, Ended] = {}
+        with (
+            threads(place, fetch=1, layer=self.jobs, image=self.jobs, engine=1) as lanes,
+            closing(run_graph(nodes, lanes, progress.stop)) as run,
+        ):
+            for one in run:
+                ended[one.node.key] = one
+                tally.count(one.node)
+                if one.error and all(key in ended and ended[key].error for key in wanted):
+                    break
+        return ended
+
+
+def _test_node(recipe: Recipe, engine: Engine) -> Node:
+    call = partial(test_image, recipe=recipe, engine=engine)
+    return Node(
+        test_key(recipe), call, (record_key(recipe),), "engine", weight=1
+    )  # before the next is loaded
+
+
+def _result(
+    cell: Cell, chain: Sequence[Recipe], ended: Mapping[str, Ended], last: str, missed: Mapping[str, int]
+) -> CellBuilt:
+    """What became of a cell, whose node `last` is over.
+
+    Args:
+        missed: for each image that had to be made, how many layers of its recipe the store lacked.
+    """
+    if error := ended[last].error:
+        return CellBuilt(cell, (), as_forge_error(error))
+    records: dict[str, Record] = {recipe.key: ended[record_key(recipe)].value for recipe in chain}
+    records[chain[-1].key] = ended[last].value
+    built = []
+    for recipe in chain:
+        record, new = records[recipe.key], 0
+        if recipe.key in missed:
+            below = (
+                records[recipe.parent.key].layers
+                if recipe.parent
+                else recipe.base.layers
+                if recipe.base
+                else 0
             )
-            images[recipe.key] = image
-            loadable = LoadableImage(image.config, image.layers, recipe.refs)
-            if plan.image is None:
-                for ref in recipe.refs:
-                    name_image(image, ref, recipe.key, store)
-            if engine and not _in_engine(recipe, engine):
-                engine.load(loadable, store, self.progress)
-            records[recipe.key] = self._recorded(
-                Record(
-                    ref=recipe.ref,
-                    recipe_key=recipe.key,
-                    digest=image.digest,
-                    image_id=loadable.id,
-                    layers=len(image.layers),
-                    size=image.size,
-                    unpacked=image.unpacked,
-                )
-            )
-        return records
-
-    def _below(self, recipe: Recipe, images: Mapping[str, Image]) -> Image | None:
-        """What FROM names."""
-        if recipe.base:
-            return base_image(recipe.base, self.project.store, self.progress)
-        return images[recipe.parent.key] if recipe.parent else None
-
-    def _with_docker(
-        self, plans: Sequence[ImagePlan], layers: Mapping[str, Layer], engine: Engine
-    ) -> dict[str, Record]:
-        store = self.project.store
-        records = {}
-        for plan in plans:
-            recipe = plan.recipe
-            if not _in_engine(recipe, engine):
-                here = self._on_local_base(recipe, engine)
-                with store.work_folder() as work:
-                    render_context(here, layers, store, work / "context")
-                    build_with_docker(work / "context", recipe.refs, engine, self.progress)
-            facts = engine.facts(recipe.ref)
-            records[recipe.key] = self._recorded(
-                Record(
-                    ref=recipe.ref,
-                    recipe_key=recipe.key,
-                    digest="",
-                    image_id=facts.id,
-                    layers=facts.layers,
-                    size=0,
-                    unpacked=facts.size,
-                )
-            )
-        return records
-
-    def _on_local_base(self, recipe: Recipe, engine: Engine) -> Recipe:
-        """`recipe` with FROM naming the brought base as the Engine has it from us: it need not reach, or
-        be let into, the registry."""
-        if recipe.base is None:
-            return recipe
-        load_base(
-            base_image(recipe.base, self.project.store, self.progress),
-            engine,
-            self.project.store,
-            self.progress,
-        )
-        local = recipe.dockerfile.replace(f"FROM {recipe.base.image}\n", f"FROM {recipe.base.tag}\n", 1)
-        return replace(recipe, dockerfile=local)
-
-    def _recorded(self, record: Record) -> Record:
-        """`record` with the smoke results that this very image has had, kept in the store."""
-        known = find_record(record.recipe_key, self.project.store)
-        if known and known.image_id == record.image_id:
-            record = record.model_copy(update={"smoke": known.smoke})
-        if record != known:
-            keep_record(record, self.project.store)
-        return record
-
-    def _tested(self, record: Record, engine: Engine) -> Record:
-        """`record` with smoke results: those it has, unless they are bad or more checks can run here."""
-        if record.smoke and record.smoke.ok and not (record.smoke.count("skipped") and engine.has_gpu()):
-            return record
-        with self.progress.task(f"smoke tests in {record.ref}"):
-            record = record.model_copy(update={"smoke": smoke(engine, record.ref)})
-        keep_record(record, self.project.store)
-        return record
-
-
-def _made(plan: ImagePlan, records: Mapping[str, Record]) -> int:
-    """How many layers `plan` added: those that were missing, and what it copied."""
-    recipe = plan.recipe
-    below = records[recipe.parent.key].layers if recipe.parent else recipe.base.layers if recipe.base else 0
-    copied = records[recipe.key].layers - below - len(recipe.sources)
-    return len(plan.missing) + copied
-
-
-def _in_engine(recipe: Recipe, engine: Engine) -> bool:
-    """Whether all names of `recipe` lead to an image made from it."""
-    return all(
-        engine.has(ref) and engine.config(ref).get("Labels", {}).get(RECIPE_LABEL) == recipe.key
-        for ref in recipe.refs
-    )
+            copied = record.layers - below - len(recipe.sources)
+            new = missed[recipe.key] + copied
+        built.append(Built(recipe, record, "build" if recipe.key in missed else "reuse", new))
+    return CellBuilt(cell, tuple(built))

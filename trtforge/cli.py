@@ -20,16 +20,17 @@ from trtforge.commands.gc import gc
 from trtforge.commands.layer import layer
 from trtforge.commands.lock import lock
 from trtforge.commands.plan import plan
+from trtforge.commands.pull import pull
 from trtforge.commands.render import render
 from trtforge.commands.schema import schema
 from trtforge.commands.smoke import smoke
-from trtforge.errors import EnvironmentLack, ForgeError, Interrupted, RequestError
+from trtforge.errors import ForgeError, Interrupted, RequestError, as_forge_error
 from trtforge.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-VERBS = (build, plan, cells, lock, render, smoke, layer, engine, doctor, gc, schema)
+VERBS = (build, plan, cells, lock, render, pull, smoke, layer, engine, doctor, gc, schema)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,11 +59,7 @@ def _run(typed: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        raise EnvironmentLack(
-            f"this machine says: {error.strerror or error}",
-            *([("at", str(error.filename))] if error.filename else []),
-            ("next", "correct that, and run the same command again"),
-        ) from error
+        raise as_forge_error(error) from error
 
 
 def _with_verb(typed: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ Exit codes: 1 a build or a smoke test failed, 2 the request is wrong, 3 the envi
 
 from __future__ import annotations
 
+import traceback
 from typing import Any, ClassVar, Literal
 
 
@@ -38,6 +39,27 @@ def _revived(kind: type[ForgeError], arguments: tuple[Any, ...], fields: dict[st
     error = kind.__new__(kind, *arguments)
     error.__dict__ |= fields
     return error
+
+
+def as_forge_error(error: Exception) -> ForgeError:
+    """`error` as one a person can act on."""
+    if isinstance(error, ForgeError):
+        return error
+    if isinstance(error, OSError):
+        told: ForgeError = EnvironmentLack(
+            f"this machine says: {error.strerror or error}",
+            *([("at", str(error.filename))] if error.filename else []),
+            ("next", "correct that, and run the same command again"),
+        )
+    else:
+        line = traceback.extract_tb(error.__traceback__)[-1:]
+        told = BuildError(
+            f"trtforge itself failed: {type(error).__name__}: {error}",
+            *(("at", f"{one.filename}:{one.lineno}, in {one.name}") for one in line),
+            ("next", "report it, with the command that was run"),
+        )
+    told.__cause__ = error
+    return told
 
 
 class BuildError(ForgeError):

@@ -5,6 +5,8 @@ A node that fails takes with it what needs it, and nothing else.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from heapq import heappop, heappush
@@ -51,6 +53,33 @@ class Lane(Protocol):
 
 
 @dataclass(frozen=True)
+class Threads:
+    """A lane of this process.
+
+    pool: as wide as the lane, so that a node that waits is one that can still be left out.
+    place: what its nodes are given.
+    """
+
+    pool: ThreadPoolExecutor
+    width: int
+    place: Any
+
+    def submit(self, node: Node, found: Found) -> Future[Any]:
+        """Have `node` run in a thread."""
+        return self.pool.submit(node.call, self.place, found)
+
+
+@contextmanager
+def threads(place: Any, **widths: int) -> Iterator[dict[str, Lane]]:
+    """A lane of threads for each name, so wide."""
+    with ExitStack() as stack:
+        yield {
+            name: Threads(stack.enter_context(ThreadPoolExecutor(width, name)), width, place)
+            for name, width in widths.items()
+        }
+
+
+@dataclass(frozen=True)
 class Ended:
     """A node that is over.
 
@@ -77,9 +106,9 @@ def run_graph(nodes: Iterable[Node], lanes: Mapping[str, Lane], stop: Callable[[
     run = _Run(nodes, lanes)
     try:
         while run.order.is_active():
-            yield from run.start()
+            run.start()
             if run.running:
-                yield run.wait()
+                yield from run.wait()
     finally:
         if run.running:
             stop()
@@ -92,8 +121,7 @@ def run_graph(nodes: Iterable[Node], lanes: Mapping[str, Lane], stop: Callable[[
 class _Run:
     """A run of a graph.
 
-    ready: lane -> its nodes that could start, as a heap. ended: what is over.
-    over: futures as they end, in whichever thread.
+    ended: what is over. over: futures as they end, in whichever thread.
     """
 
     def __init__(self, nodes: Iterable[Node], lanes: Mapping[str, Lane]) -> None:
@@ -102,8 +130,12 @@ class _Run:
         self._lanes = lanes
         if len(self._nodes) != len(listed):
             raise ValueError("two nodes have the same key")
-        if unknown := {need for node in listed for need in node.needs} - self._nodes.keys():
-            raise ValueError(f"needed and not there: {', '.join(sorted(unknown))}")
+        self._dependants: dict[str, list[Node]] = {node.key: [] for node in listed}
+        for node in listed:
+            for need in node.needs:
+                if need not in self._nodes:
+                    raise ValueError(f"{node.key} needs {need}, which is not there")
+                self._dependants[need].append(node)
         self.order = TopologicalSorter({node.key: node.needs for node in listed})
         self.order.prepare()
         self.running: dict[Future[Any], Node] = {}
@@ -113,13 +145,12 @@ class _Run:
         self._ended: dict[str, Ended] = {}
         self._count = 0
 
-    def start(self) -> Iterator[Ended]:
-        """Submit what can start; what cannot any more is over."""
+    def start(self) -> None:
+        """Submit what can start."""
         while ready := self.order.get_ready():
             for node in map(self._nodes.__getitem__, ready):
-                failed = next((self._ended[need] for need in node.needs if self._ended[need].error), None)
-                if failed:
-                    yield self._end(Ended(node, error=failed.error, culprit=failed.culprit))
+                if node.key in self._ended:  # it failed with one that it needed
+                    self.order.done(node.key)
                 else:
                     self._count += 1
                     heappush(self._ready[node.lane], (-node.weight, self._count, node))
@@ -131,17 +162,26 @@ class _Run:
                 self.running[future] = node
                 future.add_done_callback(self.over.put)
 
-    def wait(self) -> Ended:
-        """What is over next."""
+    def wait(self) -> Iterator[Ended]:
+        """What is over next; with a node that failed all that needed it."""
         future = self.over.get()
         node = self.running.pop(future)
         self._busy[node.lane] -= 1
+        self.order.done(node.key)
         try:
-            return self._end(Ended(node, future.result()))
+            self._ended[node.key] = Ended(node, future.result())
         except Exception as error:
-            return self._end(Ended(node, error=error, culprit=node.key))
+            self._ended[node.key] = Ended(node, error=error, culprit=node.key)
+            yield self._ended[node.key]
+            yield from self._fail(node.key, error)
+        else:
+            yield self._ended[node.key]
 
-    def _end(self, ended: Ended) -> Ended:
-        self._ended[ended.node.key] = ended
-        self.order.done(ended.node.key)
-        return ended
+    def _fail(self, culprit: str, error: Exception) -> Iterator[Ended]:
+        needed = [culprit]
+        for key in needed:
+            for node in self._dependants[key]:
+                if node.key not in self._ended:
+                    needed.append(node.key)
+                    self._ended[node.key] = Ended(node, error=error, culprit=culprit)
+                    yield self._ended[node.key]

@@ -11,7 +11,7 @@ from trtforge.image import Image, find_image
 from trtforge.layers.sources import OsSource, WheelSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from trtforge.index.pins import Pin
     from trtforge.layers.sources import LayerSource
@@ -44,29 +44,28 @@ def plan_image(recipe: Recipe, store: Store) -> ImagePlan:
     return ImagePlan(recipe, "build", reason, None, missing)
 
 
-def wheels_needed(plans: Iterable[ImagePlan]) -> dict[str, list[Pin]]:
-    """The pins that the missing layers are made from, by the Python that they were resolved for."""
+def wheels_needed(missing: Iterable[LayerSource]) -> dict[str, list[Pin]]:
+    """The pins that the `missing` layers are made from, by the Python that they were resolved for."""
     pins: dict[str, dict[str, Pin]] = {}
-    for plan in plans:
-        for source in plan.missing:
-            if not isinstance(source, OsSource):
-                pins.setdefault(source.target.python, {}).update({pin.sha256: pin for pin in source.pins})
+    for source in missing:
+        if not isinstance(source, OsSource):
+            pins.setdefault(source.target.python, {}).update({pin.sha256: pin for pin in source.pins})
     return {python: list(found.values()) for python, found in pins.items()}
 
 
-def check_disk(plans: Sequence[ImagePlan], store: Store) -> None:
-    """See that the store's disk has room for what the plans add to it.
+def check_disk(missing: Iterable[LayerSource], store: Store) -> None:
+    """See that the store's disk has room for the `missing` layers, and for the wheels that it lacks for them.
 
     Raises:
         EnvironmentLack: it has not; with what is needed and what is free.
     """
-    pins = [pin for found in wheels_needed(plans).values() for pin in found]
+    distinct = {source.key: source for source in missing}
+    pins = [pin for found in wheels_needed(distinct.values()).values() for pin in found]
     download = sum(
         pin.size or 0 for pin in pins if not store.file("wheels", pin.sha256, pin.filename).exists()
     )
-    missing = {source.key: source for plan in plans for source in plan.missing}
     layers = sum(
-        pin.size or 0 for one in missing.values() if isinstance(one, WheelSource) for pin in one.pins
+        pin.size or 0 for one in distinct.values() if isinstance(one, WheelSource) for pin in one.pins
     )
     free = shutil.disk_usage(next(folder for folder in store.root.parents if folder.exists())).free
     if download + layers > free:

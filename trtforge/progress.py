@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from rich.console import Console
+    from rich.progress import Task
 
     Advance = Callable[[int], None]
 
@@ -34,6 +36,10 @@ class Progress(Protocol):
         """Say one line."""
         ...
 
+    def overall(self, text: str, done: int, total: int) -> None:
+        """Show how far all of the work is: `done` of `total` pieces, of which `text` says more."""
+        ...
+
 
 class Silent:
     """Says nothing."""
@@ -45,12 +51,20 @@ class Silent:
     def note(self, text: str) -> None:
         pass
 
+    def overall(self, text: str, done: int, total: int) -> None:
+        pass
+
 
 class Lines:
-    """One plain line when a task ends, for logs. Tasks under half a second say nothing."""
+    """One plain line when a task ends, for logs. Tasks under half a second say nothing.
 
-    def __init__(self, console: Console) -> None:
+    every_s: seconds between two lines about all of the work.
+    """
+
+    def __init__(self, console: Console, every_s: float = 10) -> None:
         self._console = console
+        self._every_s = every_s
+        self._told = time.monotonic()
 
     @contextmanager
     def task(self, label: str, total: int | None = None) -> Iterator[Advance]:
@@ -64,12 +78,19 @@ class Lines:
     def note(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def overall(self, text: str, done: int, total: int) -> None:  # noqa: ARG002
+        now = time.monotonic()
+        if now - self._told >= self._every_s:
+            self._told = now
+            self.note(text)
+
 
 class TerminalBars:
-    """A bar for each running task; a finished one leaves the screen."""
+    """A bar for all of the work, and one for each running task; a finished one leaves the screen."""
 
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
+        self._all = bars.add_task("", visible=False, counted=True)
 
     @contextmanager
     def task(self, label: str, total: int | None = None) -> Iterator[Advance]:
@@ -81,6 +102,16 @@ class TerminalBars:
 
     def note(self, text: str) -> None:
         self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def overall(self, text: str, done: int, total: int) -> None:
+        self._bars.update(self._all, description=text, completed=done, total=total, visible=done < total)
+
+
+class _Bytes(DownloadColumn):
+    """How many bytes of a task are done; nothing for what is not counted in bytes."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if task.fields.get("counted") else super().render(task)
 
 
 class Stopped(Exception):
@@ -120,6 +151,9 @@ class Stoppable:
     def note(self, text: str) -> None:
         self._progress.note(text)
 
+    def overall(self, text: str, done: int, total: int) -> None:
+        self._progress.overall(text, done, total)
+
     def _go_on(self) -> None:
         if self._stop.is_set():
             raise Stopped
@@ -133,6 +167,6 @@ def progress_on(console: Console, silent: bool) -> Iterator[Progress]:
     elif not console.is_terminal:
         yield Lines(console)
     else:
-        columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+        columns = TextColumn("{task.description}"), BarColumn(), _Bytes(), TimeRemainingColumn()
         with Bars(*columns, console=console, transient=True) as bars:
             yield TerminalBars(bars)

@@ -18,11 +18,13 @@ from rich.table import Table
 
 from trtforge.engine.engine import RunResult
 from trtforge.errors import BuildError
+from trtforge.progress import ignore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from trtforge.engine.engine import Engine
+    from trtforge.progress import Advance
 
 FOLDER = "/opt/smoke"
 TAIL = 15
@@ -66,12 +68,19 @@ class SmokeReport(BaseModel):
         return sum(result.status == status for result in self.results)
 
 
-def smoke(engine: Engine, ref: str, gpu: bool | None = None, timeout_s: float = 1800) -> SmokeReport:
+def smoke(
+    engine: Engine,
+    ref: str,
+    gpu: bool | None = None,
+    timeout_s: float = 1800,
+    advance: Advance = ignore,
+) -> SmokeReport:
     """Run the smoke tests of the image `ref`: as its own user, without network, mounted read-only.
 
     Args:
         gpu: give it a GPU (and then finding none inside is a failure)? None: if the Engine has one.
         timeout_s: seconds for all checks together.
+        advance: called about once a second; if it raises, the tests are ended.
 
     Returns:
         The report; an image that cannot even be started (no Python in it, say) has a failed one.
@@ -90,6 +99,7 @@ def smoke(engine: Engine, ref: str, gpu: bool | None = None, timeout_s: float = 
             read_only=True,
             tmpfs={"/tmp": "rw,nosuid,nodev,mode=1777"},
             timeout_s=timeout_s,
+            advance=advance,
         )
     except BuildError as error:
         run = RunResult(127, "", error.fact("engine") or error.problem)

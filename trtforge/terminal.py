@@ -45,12 +45,16 @@ class Terminal:
     def error(self, error: ForgeError) -> None:
         """Say what is wrong, and what to do."""
         self.answer({"error": error.problem, "facts": [list(fact) for fact in error.facts]})
+        self.trouble(error)
+        self._err.print(f"exit {error.exit_code}", markup=False, style="dim")
+
+    def trouble(self, error: ForgeError, *more: tuple[str, str]) -> None:
+        """Say what went wrong with a part, beside the result; `more` are facts of the place."""
         self._err.print(f"error: {error.problem}", markup=False, style="bold")
         shown = ""
-        for label, text in error.facts:
+        for label, text in (*more, *error.facts):
             self._err.print(f"  {'' if label == shown else label:<9} {text}", markup=False)
             shown = label
-        self._err.print(f"exit {error.exit_code}", markup=False, style="dim")
 
     def warn(self, text: str) -> None:
         """Say one line beside the result."""

@@ -12,14 +12,16 @@ from trtforge.index.download import sha256_of
 from trtforge.index.pins import Pin
 from trtforge.layers.maker import LayerMaker
 from trtforge.layers.sources import LinksSource, WheelSource
-from trtforge.progress import Silent
+from trtforge.progress import Silent, Stoppable, Stopped
 from trtforge.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from trtforge.progress import Advance
+    from trtforge.layers.sources import LayerSource
+    from trtforge.oci import Layer
+    from trtforge.progress import Advance, Progress
 
 
 class Watched(Silent):
@@ -55,8 +57,8 @@ def place(store: Store, pin: Pin) -> Path:
     return store.file("wheels", pin.sha256, pin.filename)
 
 
-def maker(store: Store, *pins: Pin, progress: Silent | None = None) -> LayerMaker:
-    return LayerMaker(store, progress or Silent(), {pin.sha256: place(store, pin) for pin in pins}, 2)
+def make(store: Store, source: LayerSource, progress: Progress | None = None) -> Layer:
+    return LayerMaker(store, progress or Silent(), 2).make(source)
 
 
 def damage(file: Path, at: float) -> None:
@@ -69,9 +71,7 @@ def test_a_layer_is_made_once_even_at_the_same_time(store: Store) -> None:
     pin = add_wheel(store, "demo", 5 << 20)
     progress = Watched()
     source = WheelSource((pin,), TARGET)
-    threads = [
-        threading.Thread(target=maker(store, pin, progress=progress).make, args=([source],)) for _ in range(4)
-    ]
+    threads = [threading.Thread(target=make, args=(store, source, progress)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -87,7 +87,7 @@ def test_a_changed_wheel_is_dropped_wherever_it_changed(store: Store, at: float,
     damage(place(store, pin), at)
     source = WheelSource((pin,), TARGET) if kind == "wheel" else LinksSource(pin, "demo", TARGET)
     with pytest.raises(DamagedFile) as told:
-        maker(store, pin).make([source])
+        make(store, source)
     assert (told.value.name, told.value.expected) == (pin.filename, pin.sha256)
     assert told.value.actual != pin.sha256
     assert not place(store, pin).exists()
@@ -100,7 +100,7 @@ def test_a_wheel_cut_short_is_dropped(store: Store) -> None:
     data = place(store, pin).read_bytes()
     place(store, pin).write_bytes(data[: len(data) // 2])
     with pytest.raises(DamagedFile):
-        maker(store, pin).make([WheelSource((pin,), TARGET)])
+        make(store, WheelSource((pin,), TARGET))
     assert not place(store, pin).exists()
 
 
@@ -111,44 +111,15 @@ def test_a_wheel_that_was_locked_broken_is_not_blamed_on_the_store(store: Store)
     broken = pin.model_copy(update={"sha256": sha256_of(file)})
     store.publish(file, place(store, broken))
     with pytest.raises((CorruptWheel, UnsafeWheel)):
-        maker(store, broken).make([WheelSource((broken,), TARGET)])
+        make(store, WheelSource((broken,), TARGET))
     assert place(store, broken).exists()
 
 
-def test_when_one_layer_fails_the_others_end_and_keep_nothing(store: Store) -> None:
-    bad = add_wheel(store, "bad")
-    damage(place(store, bad), 0.3)
-    good = add_wheel(store, "good", 64 << 20)
-    failed = threading.Event()
-
-    def during(label: str) -> None:
-        if "good" in label:
-            failed.wait(0.05)  # long enough, in all its steps, for the other one to fail
-
-    sources = [WheelSource((one,), TARGET) for one in (bad, good)]
-    with pytest.raises(DamagedFile):
-        maker(store, bad, good, progress=Watched(during)).make(sources)
-    assert [store.layer(source.key) for source in sources] == [None, None]
-    assert list((store.root / "tmp").iterdir()) == []
-
-
-def test_an_interrupt_ends_layers_in_their_threads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_ends_at_the_next_step_and_keeps_nothing(store: Store) -> None:
     pin = add_wheel(store, "demo", 64 << 20)
-    begun = threading.Event()
-
-    def interrupt(_futures: object) -> Iterator[None]:
-        assert begun.wait(10)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("trtforge.layers.maker.as_completed", interrupt)
-    never = threading.Event()
-
-    def during(_label: str) -> None:
-        begun.set()
-        never.wait(0.02)  # some seconds for all steps, if nobody ended them
-
+    progress = Stoppable(Watched(lambda _label: progress.stop()))
     source = WheelSource((pin,), TARGET)
-    with pytest.raises(KeyboardInterrupt):
-        maker(store, pin, progress=Watched(during)).make([source])
+    with pytest.raises(Stopped):
+        make(store, source, progress)
     assert store.layer(source.key) is None
     assert list((store.root / "tmp").iterdir()) == []

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from trtforge.build import Build, Built
+from trtforge.build import Build, Built, CellBuilt
 from trtforge.commands.plan import describe_plan, show_plan
-from trtforge.commands.selection import Session, with_session
+from trtforge.commands.selection import JobsOption, Session, with_session
 from trtforge.errors import RequestError
 from trtforge.smoke import as_junit, as_table
 from trtforge.terminal import Terminal, megabytes
@@ -30,7 +29,7 @@ def build(
     no_smoke: Annotated[bool, typer.Option("--no-smoke", help="Do not test the images.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done.")] = False,
     junit: Annotated[Path | None, typer.Option(help="Write smoke results as JUnit XML.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Layers and downloads at a time.")] = os.cpu_count() or 2,
+    jobs: JobsOption = None,
 ) -> None:
     """Build, load and test the selected cells (the default verb)."""
     if no_load and builder == "docker":
@@ -49,17 +48,54 @@ def build(
     with terminal.progress() as progress:
         lock = project.lock_missing([choice.cell for choice in choices], project.read_lock(), progress)
         run = Build(
-            project, progress, builder, None if no_load else project.engine, run_smoke=not no_smoke, jobs=jobs
+            project,
+            progress,
+            builder,
+            None if no_load else project.engine,
+            run_smoke=not no_smoke,
+            jobs=session.jobs(jobs).count,
         )
-        built = run.run([choice.cell for choice in choices], lock)
-    for chain in built:
-        _show(terminal, chain, tested=not (no_load or no_smoke))
-    terminal.answer([[_answer(one) for one in chain] for chain in built])
-    reports = [chain[-1].record.smoke for chain in built if chain[-1].record.smoke]
+        cells = run.run([choice.cell for choice in choices], lock)
+    tested = not (no_load or no_smoke)
+    _tell(session, cells, tested)
+    reports = [cell.chain[-1].record.smoke for cell in cells if cell.chain and cell.chain[-1].record.smoke]
     if junit:
         junit.write_text(as_junit(reports), encoding="utf-8")
-    if not (no_load or no_smoke) and not all(report.ok for report in reports):
+    if any(cell.error for cell in cells) or (tested and not all(report.ok for report in reports)):
         raise typer.Exit(1)
+
+
+def _tell(session: Session, cells: Sequence[CellBuilt], tested: bool) -> None:
+    """Show what was built, then what was not, each reason once.
+
+    Raises:
+        ForgeError: the one reason, if nothing was built.
+    """
+    terminal, tag = session.terminal, session.project.cells.tag
+    failed: dict[tuple[str, ...], list[CellBuilt]] = {}
+    for cell in cells:
+        if cell.error:
+            why = (cell.error.problem, *(text for _, text in cell.error.facts))
+            failed.setdefault(why, []).append(cell)
+    if len(failed) == 1 and all(cell.error for cell in cells):
+        raise cells[0].error or AssertionError
+    for cell in cells:
+        if cell.chain:
+            _show(terminal, cell.chain, tested)
+    terminal.answer([_cell_answer(cell, tag(cell.cell)) for cell in cells])
+    for same in failed.values():
+        if error := same[0].error:
+            terminal.trouble(error, *(("cell", tag(cell.cell)) for cell in same))
+    if failed:
+        bad = sum(map(len, failed.values()))
+        terminal.warn(f"{len(cells) - bad} cells built, {bad} not; the same command goes on from here")
+
+
+def _cell_answer(cell: CellBuilt, tag: str) -> Any:
+    if cell.error:
+        facts = [list(fact) for fact in cell.error.facts]
+        return {"cell": tag, "error": cell.error.problem, "facts": facts}
+    return [_answer(one) for one in cell.chain]
 
 
 def _show(terminal: Terminal, chain: Sequence[Built], tested: bool) -> None:

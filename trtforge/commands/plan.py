@@ -29,6 +29,9 @@ def plan(
     else:
         plans = [describe_plan(session, choice) for choice in session.choose()]
     show_plan(session, plans, explain=explain)
+    if any(one["state"] == "build" for one in plans):
+        jobs = session.jobs(None)
+        session.terminal.say(f"{jobs.count} layers at a time: {jobs.reason}")
 
 
 def describe_plan(session: Session, choice: Choice) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from trtforge.build import Build
-from trtforge.commands.selection import Session, with_session
+from trtforge.commands.selection import JobsOption, Session, with_session
 from trtforge.render import render_context
 
 
@@ -19,7 +18,7 @@ def render(
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the folders go.")] = Path("rendered"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the Dockerfiles, write nothing.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Layers and downloads at a time.")] = os.cpu_count() or 2,
+    jobs: JobsOption = None,
 ) -> None:
     """Write each image of the selected cells as a folder for `docker build`."""
     project, terminal = session.project, session.terminal
@@ -32,8 +31,7 @@ def render(
             terminal.say(*(recipe.dockerfile for recipe in recipes))
             terminal.answer([{"refs": recipe.refs, "dockerfile": recipe.dockerfile} for recipe in recipes])
             return
-        build = Build(project, progress, jobs=jobs)
-        layers = build.layers(build.plans(chains))
+        layers = Build(project, progress, jobs=session.jobs(jobs).count).layers(recipes)
         answer = []
         for recipe in recipes:
             folder = output / recipe.image / recipe.ref.rpartition(":")[2]

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from trtforge.cells import Choice
+from trtforge.jobs import Jobs, default_jobs
 from trtforge.matrix import AXES
 from trtforge.project import Project, find_root
 from trtforge.terminal import Terminal
@@ -26,6 +27,15 @@ _HELP = {
     "variant": "Variant of the image: runtime.",
 }
 _SELECTORS = "Selectors"
+
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Layers, and downloads, at a time. Default: as many as there are CPUs, and as free memory and "
+        "disk allow; `plan` says which.",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,10 @@ class Session:
     def published(self) -> list[Choice]:
         """The cells of the matrix's publish rows."""
         return self.project.cells.published()
+
+    def jobs(self, asked: int | None) -> Jobs:
+        """How many layers to make at a time."""
+        return Jobs(asked, "asked for") if asked else default_jobs(self.project.cache)
 
     def choose(self) -> list[Choice]:
         """The cells that were asked for; with --all, the published ones."""

@@ -7,6 +7,7 @@ absent, dies or has no space is an `EnvironmentLack`, an image it refuses is a `
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
 from itertools import takewhile
 from operator import eq
@@ -24,6 +25,7 @@ from trtforge.engine.file_tree import Entry, file_tree
 from trtforge.engine.gpu import device_seen, gpu_request
 from trtforge.engine.pull import pull
 from trtforge.errors import BuildError, EnvironmentLack, ForgeError
+from trtforge.progress import ignore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from docker.types import DeviceRequest
 
     from trtforge.oci import Digest
-    from trtforge.progress import Progress
+    from trtforge.progress import Advance, Progress
     from trtforge.store import Store
 
 OLDEST_API = "1.41"
@@ -151,6 +153,7 @@ class Engine:
             progress.task(f"load {image.name} into the Engine{kept}", size) as advance,
         ):
             for event in self.api.load_image(docker_archive(image, store, present, advance)):
+                advance(0)  # unpacking takes longer than sending, and can be ended too
                 if "error" in event:
                     raise EngineSays(event["error"])
 
@@ -201,6 +204,7 @@ class Engine:
         read_only: bool = False,
         tmpfs: Mapping[str, str] | None = None,
         timeout_s: float = 600,
+        advance: Advance = ignore,
     ) -> RunResult:
         """Run `command` in a new container of `ref` and remove the container, whatever happens.
 
@@ -208,6 +212,7 @@ class Engine:
             gpus: give it every GPU. network: "none", "bridge" or a network's name.
             entrypoint, user: instead of the image's own. read_only: mount the image read-only.
             tmpfs: mount point -> options. timeout_s: seconds until the container is ended.
+            advance: called about once a second; if it raises, the container is ended.
 
         Raises:
             BuildError: the container cannot be made or started.
@@ -238,18 +243,26 @@ class Engine:
             )["Id"]
             try:
                 self.api.start(container)
-                try:
-                    code = int(self.api.wait(container, timeout=timeout_s)["StatusCode"])
-                except (requests.ReadTimeout, requests.ConnectionError):
-                    # The SDK reports the end of its patience as either; a dead Engine fails the next call.
-                    with contextlib.suppress(docker.errors.APIError):  # it ended by itself just now
-                        self.api.kill(container)
-                    code = None
+                code = self._wait(container, timeout_s, advance)
                 streams = (self.api.logs(container, stdout=out, stderr=not out) for out in (True, False))
                 stdout, stderr = (text.decode(errors="replace") for text in streams)
             finally:
                 self._drop_container(container)
         return RunResult(code, stdout, stderr)
+
+    def _wait(self, container: str, timeout_s: float, advance: Advance) -> int | None:
+        """Its exit code; None if its time was over, and it was ended."""
+        deadline = time.monotonic() + timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            advance(0)
+            try:
+                return int(self.api.wait(container, timeout=min(left_s, 1))["StatusCode"])
+            except (requests.ReadTimeout, requests.ConnectionError):
+                # The SDK reports the end of its patience as either; a dead Engine does not answer this.
+                self.api.inspect_container(container)
+        with contextlib.suppress(docker.errors.APIError):  # it ended by itself just now
+            self.api.kill(container)
+        return None
 
     def file_tree(self, ref: str) -> dict[str, Entry]:
         """Every file of the image: path -> entry. (And Docker's mount points: /dev, /proc ...)"""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trtforge.errors import DamagedFile, HashMismatch
@@ -15,13 +14,11 @@ from trtforge.layers.image_python import interpreter_in
 from trtforge.layers.loader_links import links_in_store
 from trtforge.layers.sources import BytecodeSource, LayerSource, LinksSource, OsSource, WheelSource
 from trtforge.layers.wheel_layer import PinnedWheel, layer_in_store
-from trtforge.progress import Stoppable
 from trtforge.system.os_layer import OsLayer, os_layer
 from trtforge.system.os_packages import fetch_os
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from trtforge.index.pins import Pin
     from trtforge.oci import Layer
@@ -31,80 +28,68 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerMaker:
-    """Makes layers.
+    """Makes layers of what the store has: the wheels must be there, Debian packages are fetched.
 
-    wheels: sha256 -> file, for every wheel of the sources.
-    jobs: how many layers are made at a time.
+    jobs: how many processes one layer may keep busy.
     """
 
     store: Store
     progress: Progress
-    wheels: Mapping[str, Path]
     jobs: int
 
-    def make(self, sources: Iterable[LayerSource]) -> dict[str, Layer]:
-        """The layers of `sources` by key; those that the store has are not made again.
+    def make(self, source: LayerSource) -> Layer:
+        """The layer of `source`, made if the store does not have it; once, whoever else asks for it now.
 
-        The largest come first, so that no core waits at the end for one that started late. If one fails, or
-        this thread is interrupted, the others end at their next step and keep nothing.
+        Interrupted, or ended by its progress, it keeps nothing.
 
         Raises:
             DamagedFile: a wheel or a Debian package in the store is not the locked one; it is dropped.
-            BuildError: a layer cannot be made.
-            EnvironmentLack: this machine lacks what making them takes.
+            BuildError: the layer cannot be made.
+            EnvironmentLack: this machine lacks what making it takes.
         """
-        progress = Stoppable(self.progress)
-        maker = replace(self, progress=progress)
-        distinct = {source.key: source for source in sources}
-        try:
-            with ThreadPoolExecutor(self.jobs, "layer") as pool:
-                ordered = sorted(distinct.items(), key=lambda item: -_work(item[1]))
-                running = {key: pool.submit(maker._make, source) for key, source in ordered}
-                try:
-                    for done in as_completed(running.values()):
-                        done.result()
-                    return {key: future.result() for key, future in running.items()}
-                except BaseException:
-                    progress.stop()
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
-        except HashMismatch as error:
-            # Wheels are checked when they come and again when they are read: this one has changed since.
-            if error.expected not in self.wheels:
-                raise
-            self.wheels[error.expected].unlink(missing_ok=True)
-            raise DamagedFile(error.name, error.expected, error.actual) from error
-
-    def _make(self, source: LayerSource) -> Layer:
         if layer := self.store.layer(source.key):  # then neither its wheels nor its packages are here
             return layer
+        if isinstance(source, OsSource):
+            return self._system(source).layer
+        wheels = [self._pinned(pin) for pin in source.pins]
+        try:
+            return self._of_wheels(source, wheels)
+        except HashMismatch as error:
+            # Wheels are checked when they come and again when they are read: this one has changed since.
+            changed = [wheel for wheel in wheels if wheel.sha256 == error.expected]
+            if not changed:
+                raise
+            changed[0].path.unlink(missing_ok=True)
+            raise DamagedFile(error.name, error.expected, error.actual) from error
+
+    def _of_wheels(
+        self, source: WheelSource | BytecodeSource | LinksSource, wheels: Sequence[PinnedWheel]
+    ) -> Layer:
         match source:
-            case OsSource():
-                return self._system(source).layer
-            case WheelSource(pins, target, OsSource() as system):
+            case WheelSource(_, target, OsSource() as system):
                 return compiled_in_store(
                     self.store,
-                    self._pinned(pins),
+                    wheels,
                     target,
                     system.python,
                     lambda: nullcontext(interpreter_in(self._system(system).rootfs)),
                     self.progress,
                     self.jobs,
                 )
-            case WheelSource(pins, target):
-                return layer_in_store(self.store, self._pinned(pins), target, self.progress)
-            case BytecodeSource(pins, target, system):
+            case WheelSource(_, target):
+                return layer_in_store(self.store, wheels, target, self.progress)
+            case BytecodeSource(_, target, system):
                 return bytecode_in_store(
                     self.store,
-                    self._pinned(pins),
+                    wheels,
                     target,
                     system.python,
                     lambda: nullcontext(interpreter_in(self._system(system).rootfs)),
                     self.progress,
                     self.jobs,
                 )
-            case LinksSource(pin, folder, target):
-                return links_in_store(self._pinned([pin])[0], folder, target, self.store, self.progress)
+            case LinksSource(_, folder, target):
+                return links_in_store(wheels[0], folder, target, self.store, self.progress)
 
     def _system(self, source: OsSource) -> OsLayer:
         with self.store.lock(f"system-{source.key}"):  # its bytecode's maker asks for it at the same time
@@ -112,11 +97,16 @@ class LayerMaker:
             debs = [] if made else fetch_os(source.packages, source.suite, self.store, self.progress)
             return os_layer(source.packages, debs, source.suite, self.store, self.progress)
 
-    def _pinned(self, pins: Sequence[Pin]) -> list[PinnedWheel]:
-        return [PinnedWheel(self.wheels[pin.sha256], pin.sha256) for pin in pins]
+    def _pinned(self, pin: Pin) -> PinnedWheel:
+        return PinnedWheel(self.store.file("wheels", pin.sha256, pin.filename), pin.sha256)
 
 
-def _work(source: LayerSource) -> float:
+def interpreter_of(source: LayerSource) -> OsSource | None:
+    """The system whose Python compiles for the layer of `source`."""
+    return source.interpreter if isinstance(source, WheelSource | BytecodeSource) else None
+
+
+def work_of(source: LayerSource) -> float:
     """How long a source takes, and others for it, roughly, in bytes of wheel."""
     match source:
         case OsSource():

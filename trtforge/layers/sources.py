@@ -1,4 +1,5 @@
-"""What layers are made from. A source knows its key, so a layer's name is known before the layer is made."""
+"""What layers are made from. A source knows its key, so a layer is known before it is made; and its name, for
+people."""
 
 from __future__ import annotations
 
@@ -41,8 +42,12 @@ class OsSource:
         made_of = {one.name: one.sha256 for one in self.packages if _INTERPRETER.fullmatch(one.name)}
         return digest_of(canonical_json(made_of)) if made_of else self.key
 
+    @property
+    def name(self) -> str:
+        return f"{self.suite.distribution} {self.suite.codename}"
+
     def says(self) -> list[str]:
-        return [f"{self.suite.distribution} {self.suite.codename}, {len(self.packages)} packages"]
+        return [f"{self.name}, {len(self.packages)} packages"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,10 @@ class WheelSource:
             wheels = _named(self.pins)
             return compiled_wheel_layer.compiled_key(wheels, self.target, self.interpreter.python)
         return wheel_layer.layer_key(_named(self.pins), self.target)
+
+    @property
+    def name(self) -> str:
+        return _counted(self.pins)
 
     def says(self) -> list[str]:
         if len(self.pins) == 1:
@@ -85,6 +94,10 @@ class BytecodeSource:
     def key(self) -> str:
         return bytecode.bytecode_key(_named(self.pins), self.target, self.interpreter.python)
 
+    @property
+    def name(self) -> str:
+        return f"bytecode of {_counted(self.pins)}"
+
     def says(self) -> list[str]:
         return ["bytecode of the large wheels above"]
 
@@ -105,6 +118,10 @@ class LinksSource:
     def key(self) -> str:
         return loader_links.layer_key(self.pin.sha256, self.folder, self.target)
 
+    @property
+    def name(self) -> str:
+        return f"links to {_counted(self.pins)}"
+
     def says(self) -> list[str]:
         return [f"where the loader finds the libraries of {self.pin.name}"]
 
@@ -114,6 +131,11 @@ LayerSource = OsSource | WheelSource | BytecodeSource | LinksSource
 
 def _named(pins: Sequence[Pin]) -> list[wheel_layer.PinnedWheel]:
     return [wheel_layer.PinnedWheel(Path(pin.filename), pin.sha256) for pin in pins]
+
+
+def _counted(pins: Sequence[Pin]) -> str:
+    """What people call these wheels, in a few words."""
+    return f"{pins[0].name} {pins[0].version}" if len(pins) == 1 else f"{len(pins)} wheels"
 
 
 def _wrapped(items: list[str], width: int = 100) -> list[str]:
