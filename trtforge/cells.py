@@ -164,10 +164,18 @@ class Cells:
         ]
         return list({choice.cell: choice for choice in choices}.values())
 
-    def published(self) -> list[Choice]:
-        """The cells of the matrix's publish rows."""
+    def published(self, request: Request | None = None) -> list[Choice]:
+        """The cells of the matrix's publish rows; with a `request`, those among them that it selects.
+
+        Raises:
+            RequestError: an axis has no such value.
+        """
         chosen = [choice for row in self.matrix.publish for choice in self.choose(row.request())]
-        return list({choice.cell: choice for choice in chosen}.values())
+        asked = {
+            axis: {one for value in values for one in self.meaning(axis, value)}
+            for axis, values in (request or {}).items()
+        }
+        return list({one.cell: one for one in chosen if _selects(asked, one.cell)}.values())
 
     def _best(self, asked: Mapping[str, str], available: Available) -> Choice:
         """The preferred valid cell that has the `asked` values."""
@@ -262,6 +270,12 @@ class Cells:
         if cell.build != self._torch_build(cell.torch, "", cell.cuda):
             torch += f"_{cell.build}"
         return f"{torch}-cu{cell.cuda}-{cell.os}"
+
+
+def _selects(asked: Mapping[str, set[str]], cell: Cell) -> bool:
+    said = {axis: {value} for axis, value in cell.axes().items()}
+    said["torch"].add(f"{cell.torch}+{cell.build}")
+    return all(said[axis] & values for axis, values in asked.items())
 
 
 def _major(version: str) -> str:

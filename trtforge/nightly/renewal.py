@@ -11,6 +11,9 @@ from trtforge.nightly.bases import moved, moves, rewritten, unfit
 from trtforge.nightly.changes import Changes, differences
 from trtforge.nightly.refresh import RememberedWheels, refresh
 from trtforge.project import Project
+from trtforge.registry.access import Access
+from trtforge.registry.connection import Connection
+from trtforge.registry.repository import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,28 +41,30 @@ class Renewal:
     kept: dict[str, str]
 
 
+def registry_digest(reference: Reference) -> Digest | None:
+    """What a tag in a registry names now; None: there is no such tag."""
+    with Connection(reference.host, Access()) as connection:
+        return Repository(connection, reference.name).find_digest(reference.version)
+
+
 def renew(
     project: Project,
     old: Lock,
     progress: Progress,
-    find_digest: Callable[[Reference], Digest | None],
-    wheels: RememberedWheels | None = None,
+    find_digest: Callable[[Reference], Digest | None] = registry_digest,
 ) -> Renewal:
     """Refresh `old` within the matrix's policy: the published cells, and the others that it holds.
 
     Changes nothing; see `write`.
-
-    Args:
-        find_digest: what a tag in a registry names now.
     """
     policy = project.matrix.nightly.refresh
     taken, stayed = _follow(project, old, progress, find_digest) if policy.bases else ((), {})
     cells = Cells(moved(project.matrix, taken))
-    ask = wheels or RememberedWheels()
+    wheels = RememberedWheels()
 
     def locking(**how: object) -> Locking:
         start = old.model_copy(update={"cells": {}})
-        return project.locking(start, progress, cells=cells, wheels=ask, **how)
+        return project.locking(start, progress, cells=cells, wheels=wheels, **how)
 
     inputs = inputs_checksum(cells.matrix, project.root / "images")
     refreshed = refresh(old, project.lockable(old), inputs, policy, locking)
