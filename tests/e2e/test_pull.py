@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,17 +19,24 @@ import pytest
 from tests.conftest import PROJECT
 from tests.docker_registry import blob_in, docker_registry, push
 from tests.e2e.conftest import CACHE
+from tests.stub_nvml import stub_nvml
+from tests.test_fit import entry
 from tests.tiny_image import tiny_image
+from trtforge.catalogue import update_catalogue
 from trtforge.engine.fresh import fresh_engine
 from trtforge.engine.own import OwnEngine
+from trtforge.entry import attach_record
 from trtforge.errors import BuildError, EnvironmentLack, RequestError
+from trtforge.machine import Gpu
 from trtforge.progress import Silent
+from trtforge.registry.namespace import Namespace
 from trtforge.store import Store
 from trtforge.verify import verify_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from trtforge.cells import Cells
     from trtforge.engine.engine import Engine
     from trtforge.image import Image
 
@@ -114,6 +123,66 @@ def test_what_is_not_there_is_said_so(shop: Shop, fresh: Engine) -> None:
             fresh.pull(name, Silent())
     with pytest.raises(EnvironmentLack, match=r"does not give 127\.0\.0\.1:1/x:1"):
         fresh.pull("127.0.0.1:1/x:1", Silent())
+
+
+@pytest.fixture(scope="module")
+def team(shop: Shop, cells: Cells) -> str:
+    """A namespace with one published image: the tiny one, said to be of the cell cu12.1-ampere."""
+    reference, image = shop.publish(b"published")
+    one = entry(cells, cuda="12.1", arch="ampere", tensorrt="rtx")
+    one = one.model_copy(update={"digest": image.digest, "smoke": None})
+    with Namespace.open(f"{shop.host}/team") as namespace:
+        repository = namespace.repository("tensorrt")
+        found = repository.find_manifest(reference.partition("@")[2])
+        assert found
+        attach_record(one, found, repository)
+        for tag in (one.dated, *one.tags):
+            repository.put_manifest(found.body, found.media_type, tag)
+        update_catalogue(namespace, [one], Silent())
+    return f"{shop.host}/team"
+
+
+def type_pull(words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "build.py", "pull", *words.split()],
+        cwd=PROJECT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_what_is_published_is_pulled_named_and_runs(team: str, fresh: Engine) -> None:
+    words = f"--cuda 12.1 --arch ampere --smoke --registry {team}"
+    done = type_pull(words, DOCKER_HOST=fresh.address)
+    assert done.returncode == 0, done.stderr + done.stdout
+    exact = "rtx1.7.1.116-pt2.9.1-cu12.1-ampere"
+    for name in (f"{team}/tensorrt", "trtforge/tensorrt"):
+        assert fresh.has(f"{name}:cu12.1-ampere")
+        assert fresh.has(f"{name}:{exact}")
+    assert "no GPU" in done.stdout
+    (line,) = [text.strip() for text in done.stdout.splitlines() if "docker run" in text]
+    words_of_line = shlex.split(line)
+    assert words_of_line[:4] == ["docker", "run", "--rm", "trtforge/tensorrt:cu12.1-ampere"]
+    assert fresh.run(words_of_line[3], words_of_line[4:]).exit_code == 0
+
+
+def test_the_machine_decides_where_nothing_is_said(team: str, shop: Shop, tmp_path: Path) -> None:
+    a10 = stub_nvml(tmp_path / "a10", "535.104.05", [Gpu(0, "NVIDIA A10", "86")])
+    done = type_pull(f"--print --registry {team}", **a10)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(rf"docker pull {team}/tensorrt@sha256:[0-9a-f]{{64}}\n", done.stdout)
+    assert "GPU 0, NVIDIA A10 (compute capability 8.6)" in done.stderr
+    v100 = stub_nvml(tmp_path / "v100", "535.104.05", [Gpu(0, "Tesla V100", "70")])
+    done = type_pull(f"--print --registry {team}", **v100)
+    assert done.returncode == 2
+    assert "no published image is for GPU 0, Tesla V100" in done.stderr
+    old = stub_nvml(tmp_path / "old", "470.82.01", [Gpu(0, "NVIDIA A10", "86")])
+    done = type_pull(f"--print --registry {shop.host}/team", **old)
+    assert done.returncode == 3
+    assert "driver 525 or newer" in done.stderr
 
 
 def test_an_engine_that_is_used_otherwise_is_left_as_it_was(shop: Shop, engine: Engine) -> None:
