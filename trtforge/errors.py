@@ -111,6 +111,7 @@ class WrongDigest(HashMismatch):
     def __init__(self, name: str, expected: str, actual: str) -> None:
         super().__init__(name, expected, actual)
         self.problem = f"{name} is not what its digest says"
+        self.args = (self.problem,)
         again = "try again; if it stays so, the registry, or a proxy before it, damages what it holds"
         self.facts = (*self.facts[:2], ("next", again))
 

@@ -1,0 +1,74 @@
+"""What the catalogue says of an image beside its bytes: axes, tags, packages, and the GPUs it is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from trtforge.layers.sources import LinksSource, OsSource
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trtforge.cells import Cell, Cells
+    from trtforge.recipe import Recipe
+
+_AXES = {"os": ("os", "python"), "pytorch-cuda": ("cuda", "torch", "build", "os", "python")}
+"""The axes that decide the images of the chain which several cells share; a cell's own has all."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """See `entry.Entry` for the fields."""
+
+    tags: tuple[str, ...]
+    axes: dict[str, str]
+    sm: tuple[str, ...]
+    driver: str
+    packages: dict[str, str]
+
+
+def facts_of(cell: Cell, chain: Sequence[Recipe], cells: Cells) -> dict[str, Facts]:
+    """For each image of a cell's chain, by the key of its recipe, what the catalogue says of it."""
+    return {recipe.key: _facts(cell, recipe, cells) for recipe in chain}
+
+
+def _facts(cell: Cell, recipe: Recipe, cells: Cells) -> Facts:
+    tags = tuple(ref.rpartition(":")[2] for ref in recipe.refs)
+    axes = {
+        axis: value for axis, value in cell.axes().items() if axis in _AXES.get(recipe.image, cell.axes())
+    }
+    return Facts(
+        tags=tags if _owner(tags[-1], cells) in (None, cell) else tags[:1],
+        axes=axes,
+        sm=cells.sm(cell) if "arch" in axes else (),
+        driver=cells.matrix.axes.cuda[cell.cuda].driver if "cuda" in axes else "",
+        packages=_packages(recipe),
+    )
+
+
+def _packages(recipe: Recipe) -> dict[str, str]:
+    """Name -> version of the wheels and Debian packages in the layers that `recipe` adds."""
+    packages = dict(recipe.base.packages) if recipe.base else {}
+    for source in recipe.sources.values():
+        if isinstance(source, OsSource):
+            packages |= {package.name: package.version for package in source.packages}
+        elif not isinstance(source, LinksSource):
+            packages |= {pin.name: pin.version for pin in source.pins}
+    return dict(sorted(packages.items()))
+
+
+def _owner(tag: str, cells: Cells) -> Cell | None:
+    """The published cell whose short tag `tag` is. Cells of several flavours may have the same one: it
+    belongs to the cell that `publish` in matrix.yaml lists first, whichever is published last."""
+    return _owners(cells).get(tag)
+
+
+@lru_cache(maxsize=1)
+def _owners(cells: Cells) -> dict[str, Cell]:
+    owners: dict[str, Cell] = {}
+    for row in cells.matrix.publish:
+        for choice in cells.choose(row.request()):
+            owners.setdefault(cells.short_tag(choice.cell), choice.cell)
+    return owners
