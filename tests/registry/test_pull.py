@@ -35,8 +35,7 @@ BIN, ETC = layer_blob(**{"bin/sh": NOISE}), layer_blob(**{"etc/os-release": "ID=
 
 
 @pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackRegistry]:
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+def registry() -> Iterator[LoopbackRegistry]:
     with loopback_registry() as registry:
         yield registry
 
@@ -94,15 +93,14 @@ def test_an_anonymous_token_is_asked_for_once_and_kept(registry: LoopbackRegistr
     assert tokens == ["/token?a=1&service=s&scope=repository%3Abase%3Apull"]
 
 
-def test_a_login_of_docker_is_used(registry: LoopbackRegistry, store: Store, tmp_path: Path) -> None:
+def test_a_login_of_docker_is_used(registry: LoopbackRegistry, store: Store, docker_config: Path) -> None:
     registry.add_image(ETC)
     registry.wants = "basic"
     with pytest.raises(EnvironmentLack) as refused:
         pull(registry, store)
     assert refused.value.fact("next") == f"check the name, or log in: docker login {registry.host}"
     login = {"auths": {registry.host: {"auth": base64.b64encode(b"user:pass").decode()}}}
-    (tmp_path / "docker").mkdir()
-    (tmp_path / "docker" / "config.json").write_text(json.dumps(login))
+    (docker_config / "config.json").write_text(json.dumps(login))
     assert pull(registry, store).layers
 
 

@@ -104,8 +104,8 @@ def _from_file(auths: Mapping[str, Any], server: str, file: Path) -> Credentials
             return Credentials(identity_token=str(token))
         if encoded := entry.get("auth"):
             try:
-                user, _, password = base64.b64decode(encoded).decode().partition(":")
-            except (binascii.Error, UnicodeDecodeError) as error:
+                user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+            except (binascii.Error, UnicodeDecodeError, TypeError) as error:
                 raise _unreadable(file, f"auths: {name}: no base64 of user:password") from error
             return Credentials(user, password)
     return None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,12 @@ _NO_REFERRERS_API = frozenset({400, 404, 405, 501})
 
 _ROUNDS = 20
 """Attempts at an index that others write at the same time."""
+
+_SETTLED_S = 0.02
+"""Seconds that another's reading and writing of an index takes at least."""
+
+_WRITING = threading.Lock()
+"""Within one process, nobody loses anything."""
 
 
 def fallback_tag(subject: Digest) -> str:
@@ -94,12 +101,14 @@ def add_to_fallback(repository: Repository, subject: Digest, added: dict[str, An
     """
     tag = fallback_tag(subject)
     for _ in range(_ROUNDS):
-        began = time.monotonic()
-        body = merged(repository.find_manifest(tag), added)
-        if body is None:
-            return
-        repository.put_manifest(body, INDEX, tag)
-        time.sleep((time.monotonic() - began) * random.uniform(2, 4))
+        with _WRITING:
+            began = time.monotonic()
+            body = merged(repository.find_manifest(tag), added)
+            if body is None:
+                return
+            repository.put_manifest(body, INDEX, tag)
+            took_s = time.monotonic() - began
+        time.sleep(max(_SETTLED_S, took_s) * random.uniform(2, 4))
     raise BuildError(
         f"what is attached to {subject} is being overwritten by others",
         ("tag", tag),

@@ -15,7 +15,7 @@ import httpx
 from trtforge.errors import EnvironmentLack, RequestError
 from trtforge.patience import reason_of, tls_trouble
 
-_FULL = re.compile(rb'no space left|disk quota exceeded|"Err":(28|122)\b')
+_FULL = re.compile(rb'no space left|disk quota exceeded|"Err": ?(28|122)\b')
 """Of a full disk, in words or as Linux's error number (ENOSPC, EDQUOT), which Docker's registry gives."""
 
 _SAID_AT_MOST = 300
