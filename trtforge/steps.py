@@ -14,7 +14,7 @@ from trtforge.graph import Node
 from trtforge.image import assemble, name_image
 from trtforge.index.fetch import fetch, fetch_each
 from trtforge.layers.maker import LayerMaker, interpreter_of, work_of
-from trtforge.layers.sources import LayerSource, OsSource
+from trtforge.layers.sources import BytecodeSource, LayerSource, OsSource, WheelSource
 from trtforge.locking import PLATFORM
 from trtforge.plan import check_disk, wheels_needed
 
@@ -71,6 +71,9 @@ def layer_nodes(missing: Iterable[LayerSource], sources: Sources) -> Iterator[No
             system = interpreter_of(source)
             if system and system.key in distinct:
                 needs.append(layer_key(system))
+            if isinstance(source, BytecodeSource):  # making those layers checks the wheels, gigabytes of them
+                of_wheels = (one for one in distinct.values() if isinstance(one, WheelSource))
+                needs += [layer_key(one) for one in of_wheels if {*one.pins} <= {*source.pins}]
         call = partial(make_layer, source=source, sources=sources)
         yield Node(layer_key(source), call, tuple(needs), "layer", work_of(source))
 

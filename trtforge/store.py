@@ -33,11 +33,15 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """A store rooted at a folder, which is made when first written to."""
+    """A store rooted at a folder, which is made when first written to.
+
+    checked: hashes of the wheels in it that this process has read whole, and found right.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.oci = root / "oci"
+        self.checked: set[str] = set()
 
     def blob(self, digest: Digest) -> Path:
         """Where the blob of `digest` is, or would be."""

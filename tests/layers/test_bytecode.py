@@ -12,7 +12,7 @@ import sys
 import tarfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
@@ -22,12 +22,14 @@ from trtforge.layers import bytecode
 from trtforge.layers.bytecode import bytecode_in_store, bytecode_layer
 from trtforge.layers.image_python import interpreter_in
 from trtforge.layers.install_target import InstallTarget
-from trtforge.layers.wheel_layer import PinnedWheel, wheel_layer
-from trtforge.progress import Silent
+from trtforge.layers.wheel_layer import PinnedWheel, layer_in_store, wheel_layer
+from trtforge.progress import Silent, ignore
 from trtforge.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from trtforge.progress import Advance
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 TAG = f"cpython-{sys.version_info.major}{sys.version_info.minor}"
@@ -216,3 +218,25 @@ def test_where_an_image_cannot_be_entered_the_reasons_are_told(tmp_path: Path) -
     assert lack.value.fact("chroot")
     assert lack.value.fact("unshare")
     assert lack.value.fact("next")
+
+
+def test_a_wheel_that_was_read_whole_for_its_layer_is_not_read_whole_again(tmp_path: Path) -> None:
+    store, wheel = Store(tmp_path / "store"), pinned(make_wheel(tmp_path, [ZipMember("a.py", b"pass")]))
+
+    @contextmanager
+    def interpreter() -> Iterator[list[str]]:
+        yield [sys.executable]
+
+    class Told(Silent):
+        sizes: ClassVar[dict[str, int | None]] = {}
+
+        @contextmanager
+        def task(self, label: str, total: int | None = None) -> Iterator[Advance]:
+            self.sizes[label] = total
+            yield ignore
+
+    layer_in_store(store, [wheel], TARGET, Silent())
+    bytecode_in_store(store, [wheel], TARGET, "os", interpreter, Told())
+    assert Told.sizes["check wheels"] == 0
+    bytecode_in_store(Store(store.root), [wheel], TARGET, "another os", interpreter, Told())
+    assert Told.sizes["check wheels"] == wheel.path.stat().st_size

@@ -137,9 +137,11 @@ def bytecode_in_store(
     with store.lock(key), store.work_folder() as work:
         if layer := store.layer(key):
             return layer
-        size = sum(wheel.path.stat().st_size for wheel in wheels)
+        unread = [wheel for wheel in wheels if wheel.sha256 not in store.checked]
+        size = sum(wheel.path.stat().st_size for wheel in unread)
         with progress.task("check wheels", size) as advance, ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(partial(verify, advance=advance), wheels))
+            list(pool.map(partial(verify, advance=advance), unread))
+        store.checked.update(wheel.sha256 for wheel in unread)
         with (
             interpreter() as command,
             progress.task("bytecode") as advance,

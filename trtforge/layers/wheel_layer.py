@@ -110,6 +110,7 @@ def layer_in_store(
             tar = GzipTar(out, target.prefix, target.uid, target.gid, target.directories)
             add_pinned(wheels, target, tar, advance)
             layer = tar.finish()
+        store.checked.update(wheel.sha256 for wheel in wheels)
         store.keep_layer(key, work / "layer", layer)
     return layer
 
