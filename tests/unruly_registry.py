@@ -116,6 +116,7 @@ class UnrulyRegistry:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     registry: UnrulyRegistry
 
     def log_message(self, *_arguments: object) -> None:
@@ -344,7 +345,9 @@ def unruly_registry(**habits: Any) -> Iterator[UnrulyRegistry]:
 
 
 @contextmanager
-def repository_in(registry: UnrulyRegistry, name: str = "tensorrt") -> Iterator[Repository]:
-    """A repository of it, connected to by somebody in haste."""
-    with Connection(registry.host, HASTE) as connection:
+def repository_in(
+    registry: UnrulyRegistry, name: str = "tensorrt", access: Access = HASTE
+) -> Iterator[Repository]:
+    """A repository of it, connected to, by somebody in haste unless `access` says otherwise."""
+    with Connection(registry.host, access) as connection:
         yield Repository(connection, name)
