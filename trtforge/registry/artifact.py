@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 EMPTY = b"{}"
 """The empty configuration; as the one layer too, where an artifact has no content."""
 
-_EMPTY = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest_of(EMPTY), "size": len(EMPTY)}
+EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
+
+_EMPTY = {"mediaType": EMPTY_TYPE, "digest": digest_of(EMPTY), "size": len(EMPTY)}
 
 
 def artifact_manifest(

@@ -66,6 +66,11 @@ class Namespace:
     def __str__(self) -> str:
         return f"{self.host}/{self.path}"
 
+    @property
+    def access(self) -> Access:
+        """How its registry is reached."""
+        return self._connection.access
+
     def repository(self, image: str) -> Repository:
         """The repository of one image: "tensorrt"."""
         return Repository(self._connection, f"{self.path}/{image}")
