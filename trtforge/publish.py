@@ -16,6 +16,8 @@ from trtforge.catalogue import read_catalogue, update_catalogue
 from trtforge.dated import take_dated_tag
 from trtforge.entry import Entry, attach_record, records_of
 from trtforge.errors import BuildError, EnvironmentLack, ForeignTag, NotTested, RequestError
+from trtforge.oci import MANIFEST
+from trtforge.registry.artifact import EMPTY, artifact_manifest
 from trtforge.staged import staging_tag
 from trtforge.tested import brief, reports_of, require_tested
 
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from trtforge.registry.repository import Fetched, Repository
     from trtforge.smoke import SmokeReport
     from trtforge.staged import Staged
+
+FINISHED = "application/vnd.trtforge.finished.v1"
+"""Type of the artifact that the staging tag of a published image leads to where tags cannot be deleted."""
 
 
 def promote(
@@ -81,11 +86,18 @@ def promote(
 
 
 def finish(digest: Digest, repository: Repository, progress: Progress) -> None:
-    """Remove the staging tag of an image; the images below and upon it keep theirs."""
+    """Remove the staging tag of an image; the images below and upon it keep theirs.
+
+    Many registries delete nothing; there it is moved away from the image, which says the same.
+    """
     try:
         repository.delete_tag(staging_tag(digest))
-    except EnvironmentLack as error:
-        progress.note(f"{repository.place}:{staging_tag(digest)} stays: {error.problem}")
+    except EnvironmentLack:
+        try:
+            repository.put_blob(EMPTY)
+            repository.put_manifest(artifact_manifest(FINISHED), MANIFEST, staging_tag(digest))
+        except EnvironmentLack as error:
+            progress.note(f"{repository.place}:{staging_tag(digest)} stays: {error.problem}")
 
 
 def is_published(recipe: Recipe, catalogue: Catalogue, repository: Repository, tags: Collection[str]) -> bool:

@@ -128,6 +128,15 @@ def test_machines_read_it_back_and_reports_of_parts_join(tmp_path: Path) -> None
     assert joined([lock, *parts]) == NIGHT
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_cell_of_which_no_job_reports_has_failed(order: int) -> None:
+    plan = Report(day=NIGHT.day, cells=(cell("a", "to publish"), cell("b", "to publish"), cell("c", "held")))
+    done = Report(day=NIGHT.day, cells=(cell("a", "published"),))
+    whole = {one.cell: one for one in joined([plan, done][::order]).cells}
+    assert {name: one.result for name, one in whole.items()} == {"a": "published", "b": "failed", "c": "held"}
+    assert whole["b"].why == "no job reported of it"
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"day": 7}'])
 def test_a_file_that_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "report.json").write_text(text)

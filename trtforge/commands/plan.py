@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import typer
 
 from trtforge.cells import Choice, Verdict
+from trtforge.commands.registry_options import (
+    PlainHttpOption,
+    RegistryCaOption,
+    RegistryOption,
+    open_namespace,
+)
 from trtforge.commands.selection import Session, with_session
 from trtforge.lock import Lock
 from trtforge.matrix import BroughtBase
+from trtforge.nightly.fan_out import github_matrix as github_matrix_of
+from trtforge.nightly.tasks import look, tasks
 from trtforge.plan import ImagePlan, plan_image
 from trtforge.record import find_record
 from trtforge.rules import explanation
@@ -21,8 +30,28 @@ def plan(
     session: Session,
     *,
     explain: Annotated[bool, typer.Option("--explain", help="Say why each version was chosen.")] = False,
+    github_matrix: Annotated[
+        bool, typer.Option("--github-matrix", help="The published cells as jobs, for GitHub's fromJSON.")
+    ] = False,
+    registry: RegistryOption = None,
+    registry_ca: RegistryCaOption = None,
+    plain_http: PlainHttpOption = False,
 ) -> None:
-    """Show what a build would do: build, reuse, skip or reject, each with its reason. Changes nothing."""
+    """Show what a build would do: build, reuse, skip or reject, each with its reason. Changes nothing.
+
+    With --github-matrix and --registry: only the cells that a nightly there would publish.
+    """
+    if github_matrix:
+        wanted = [choice.cell for choice in session.project.cells.published(session.request)]
+        if registry:
+            with (
+                session.terminal.progress() as progress,
+                open_namespace(session.project, registry, registry_ca, plain_http) as namespace,
+            ):
+                found = tasks(wanted, session.project.read_lock(), session.project, look(namespace, progress))
+            wanted = [task.cell for task in found if task.action == "publish"]
+        print(json.dumps(github_matrix_of(wanted), separators=(",", ":")))
+        return
     if session.all_cells:
         lock = session.project.read_lock()
         plans = [_verdict_plan(session, verdict, lock) for verdict in session.project.cells.every()]

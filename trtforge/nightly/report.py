@@ -140,8 +140,17 @@ def read_report(file: Path) -> Report:
 
 
 def joined(reports: Sequence[Report]) -> Report:
-    """One report of a night whose work was shared out; of a cell that is in several, the last one counts."""
-    cells = {cell.cell: cell for report in reports for cell in report.cells}
+    """One report of a night whose work was shared out: what was to be done, and what became of it.
+
+    A cell that was to be published, and that no other report tells of, has failed.
+    """
+    cells: dict[str, CellReport] = {}
+    for cell in (cell for report in reports for cell in report.cells):
+        if cell.result == "to publish":
+            lost = {"result": "failed", "facts": (("planned", cell.why),), "why": "no job reported of it"}
+            cells.setdefault(cell.cell, cell.model_copy(update=lost))
+        else:
+            cells[cell.cell] = cell
     return Report(
         day=max(report.day for report in reports),
         namespace=next((one.namespace for one in reports if one.namespace), ""),
