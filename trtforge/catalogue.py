@@ -80,7 +80,7 @@ class Catalogue(BaseModel):
 
     @cached_property
     def _newest_first(self) -> list[Entry]:
-        return sorted(self.entries, key=lambda entry: (entry.order, entry.dated), reverse=True)
+        return sorted(self.entries, key=lambda entry: entry.order, reverse=True)
 
     @cached_property
     def _by_tag(self) -> dict[tuple[str, str], tuple[Entry, ...]]:

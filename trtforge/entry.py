@@ -64,9 +64,9 @@ class Entry(BaseModel):
         return self.tags[0]
 
     @property
-    def order(self) -> tuple[date, int]:
-        """Later ones are newer: the day, and which image of that day it is."""
-        return self.day, number_of(self.dated)
+    def order(self) -> tuple[date, int, str]:
+        """Later ones are newer: the day, and which image of that day it is; then the tag, to have an order."""
+        return self.day, number_of(self.dated), self.dated
 
 
 def dated_tag(exact: str, day: date, number: int = 1) -> str:
