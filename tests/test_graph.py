@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trtforge.graph import Ended, Node, run_graph, threads
+from trtforge.graph import Ended, Node, Site, run_graph, threads
 from trtforge.progress import Silent, Stoppable, Stopped
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def run(nodes: Sequence[Node], width: int = 2) -> list[Ended]:
     with ExitStack() as stack:
         names = {node.lane for node in nodes}
         lanes = {name: Pool(stack.enter_context(ThreadPoolExecutor(width)), width) for name in names}
-        ended = list(run_graph(nodes, lanes, lambda: pytest.fail("stopped")))
+        ended = list(run_graph(nodes, Site(lanes, lambda: pytest.fail("stopped"))))
         assert all(lane.most <= width for lane in lanes.values())
     return ended
 
@@ -116,8 +116,8 @@ def test_a_node_runs_once_after_its_needs_and_exactly_the_dependants_of_failures
 def test_what_ends_comes_out_at_once() -> None:
     late = threading.Event()
     nodes = [Node("late", lambda *_: late.wait(10)), Node("early", lambda *_: "here")]
-    with threads(None, **{"": 2}) as lanes:
-        ended = run_graph(nodes, lanes, lambda: None)
+    with threads(None, lambda: None, **{"": 2}) as site:
+        ended = run_graph(nodes, site)
         assert next(ended).node.key == "early"
         late.set()
         assert next(ended).value is True
@@ -135,8 +135,8 @@ def test_what_needs_a_failed_node_is_over_with_it() -> None:
         Node("both", lambda *_: pytest.fail("ran"), ("late", "bad")),
         Node("last", lambda *_: pytest.fail("ran"), ("both",)),
     ]
-    with threads(None, **{"": 2}) as lanes:
-        ended = run_graph(nodes, lanes, lambda: None)
+    with threads(None, lambda: None, **{"": 2}) as site:
+        ended = run_graph(nodes, site)
         assert [next(ended).node.key for _ in range(3)] == ["bad", "both", "last"]
         late.set()
         assert [one.node.key for one in ended] == ["late"]
@@ -185,7 +185,7 @@ class Bench:
         """ "first" is over at once, the others when they are stopped."""
         nodes = [Node(key, partial(self.work, key)) for key in ("a", "b")]
         nodes += [Node("first", lambda *_: None), Node("never", lambda *_: pytest.fail("ran"), ("a",))]
-        return run_graph(nodes, {"": Pool(pool, 3, self.progress)}, self.progress.stop)
+        return run_graph(nodes, Site({"": Pool(pool, 3, self.progress)}, self.progress.stop))
 
 
 def test_work_ends_at_its_next_step_when_nobody_wants_the_rest() -> None:

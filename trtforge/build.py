@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from trtforge.errors import ForgeError, as_forge_error
 from trtforge.graph import Node, run_graph, threads
 from trtforge.image import check_followable
-from trtforge.loading import build_image, in_engine, load_image, record_key, test_image, test_key
+from trtforge.loading import build_image, in_engine, load_image, record_key, test_image
 from trtforge.plan import check_disk, plan_image
 from trtforge.progress import Stoppable
 from trtforge.steps import (
@@ -24,6 +24,7 @@ from trtforge.steps import (
     layer_key,
     layer_needs,
     layer_nodes,
+    test_key,
     wheel_nodes,
 )
 from trtforge.tally import Tally
@@ -186,8 +187,8 @@ class Build:
         tally = Tally(self.progress, nodes)
         ended: dict[str, Ended] = {}
         with (
-            threads(place, fetch=1, layer=self.jobs, image=self.jobs, engine=1) as lanes,
-            closing(run_graph(nodes, lanes, progress.stop)) as run,
+            threads(place, progress.stop, fetch=1, layer=self.jobs, image=self.jobs, engine=1) as site,
+            closing(run_graph(nodes, site)) as run,
         ):
             for one in run:
                 ended[one.node.key] = one

@@ -13,9 +13,13 @@ from heapq import heappop, heappush
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
+from trtforge.errors import as_forge_error
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
     from concurrent.futures import Future
+
+    from trtforge.errors import ForgeError
 
     Found = Mapping[str, Any]
 
@@ -30,6 +34,7 @@ class Node:
     needs: keys of the nodes that come before it.
     lane: where it runs.
     weight: of the nodes that a lane could start, it starts the heaviest.
+    prefers: things that some places may have and others not; the first that is to be had decides where.
     """
 
     key: str
@@ -37,6 +42,7 @@ class Node:
     needs: tuple[str, ...] = ()
     lane: str = ""
     weight: float = 0
+    prefers: tuple[str, ...] = ()
 
 
 class Lane(Protocol):
@@ -69,14 +75,27 @@ class Threads:
         return self.pool.submit(node.call, self.place, found)
 
 
+@dataclass(frozen=True)
+class Site:
+    """Where a graph can run.
+
+    lanes: by name. stop: makes running work end at its next step. explain: what a node's error means there.
+    """
+
+    lanes: Mapping[str, Lane]
+    stop: Callable[[], None]
+    explain: Callable[[Exception], ForgeError] = as_forge_error
+
+
 @contextmanager
-def threads(place: Any, **widths: int) -> Iterator[dict[str, Lane]]:
-    """A lane of threads for each name, so wide."""
+def threads(place: Any, stop: Callable[[], None], **widths: int) -> Iterator[Site]:
+    """This process, with a lane of threads for each name, so wide."""
     with ExitStack() as stack:
-        yield {
+        lanes: dict[str, Lane] = {
             name: Threads(stack.enter_context(ThreadPoolExecutor(width, name)), width, place)
             for name, width in widths.items()
         }
+        yield Site(lanes, stop)
 
 
 @dataclass(frozen=True)
@@ -93,17 +112,16 @@ class Ended:
     culprit: str = ""
 
 
-def run_graph(nodes: Iterable[Node], lanes: Mapping[str, Lane], stop: Callable[[], None]) -> Generator[Ended]:
+def run_graph(nodes: Iterable[Node], site: Site) -> Generator[Ended]:
     """Run all nodes; each comes out as soon as it is over.
 
     Who does not take them all closes the iterator (`contextlib.closing`): then, and if waiting is
-    interrupted, `stop` is called, which makes running work end at its next step, and nothing runs any more
-    when this returns.
+    interrupted, the site is told to stop, and nothing runs here any more when this returns.
 
     Raises:
         ValueError: two nodes have one key, a node needs one that is not there, or itself (CycleError).
     """
-    run = _Run(nodes, lanes)
+    run = _Run(nodes, site.lanes)
     try:
         while run.order.is_active():
             run.start()
@@ -111,7 +129,7 @@ def run_graph(nodes: Iterable[Node], lanes: Mapping[str, Lane], stop: Callable[[
                 yield from run.wait()
     finally:
         if run.running:
-            stop()
+            site.stop()
             for future in tuple(run.running):
                 future.cancel()
             while run.running:

@@ -32,11 +32,6 @@ def record_key(recipe: Recipe) -> str:
     return f"record {recipe.ref}"
 
 
-def test_key(recipe: Recipe) -> str:
-    """The key of the node that tests the image of `recipe`."""
-    return f"test {recipe.ref}"
-
-
 def in_engine(recipe: Recipe, engine: Engine) -> bool:
     """Whether all names of `recipe` lead to an image made from it."""
     return all(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from trtforge.base import base_image
 from trtforge.graph import Node
@@ -43,6 +43,14 @@ class Workplace:
     jobs: int
 
 
+class MakeLayer(Protocol):
+    """A call of a node that makes a layer."""
+
+    def __call__(
+        self, place: Any, found: Mapping[str, Any], *, source: LayerSource, sources: Sources
+    ) -> Layer: ...
+
+
 def layer_key(source: LayerSource) -> str:
     """The key of the node that makes the layer of `source`."""
     return f"layer {source.name} {source.key[:8]}"
@@ -53,28 +61,44 @@ def image_key(recipe: Recipe) -> str:
     return f"image {recipe.ref}"
 
 
-def wheel_nodes(missing: Iterable[LayerSource], sources: Sources) -> Iterator[Node]:
-    """A node for each Python: the wheels of all `missing` layers, so that the indexes are asked once."""
-    for python, pins in wheels_needed(missing).items():
-        yield Node(
-            _wheels_key(python), partial(get_wheels, pins=pins, python=python, sources=sources), (), "fetch"
-        )
+def test_key(recipe: Recipe) -> str:
+    """The key of the node that tests the image of `recipe`."""
+    return f"test {recipe.ref}"
 
 
-def layer_nodes(missing: Iterable[LayerSource], sources: Sources) -> Iterator[Node]:
-    """A node for each distinct layer; the wheels come from `wheel_nodes`."""
+def wheel_nodes(
+    missing: Iterable[LayerSource], sources: Sources, to_make: Iterable[LayerSource] | None = None
+) -> Iterator[Node]:
+    """A node for each Python of the `missing` layers: it has the wheels of all, so that the indexes are asked
+    once; or only those of the layers `to_make`, if others need none."""
+    needed = wheels_needed(missing if to_make is None else to_make)
+    for python in wheels_needed(missing):
+        call = partial(get_wheels, pins=needed.get(python, ()), python=python, sources=sources)
+        yield Node(_wheels_key(python), call, (), "fetch")
+
+
+def layer_nodes(
+    missing: Iterable[LayerSource], sources: Sources, make: MakeLayer | None = None, *, ahead: bool = True
+) -> Iterator[Node]:
+    """A node for each distinct layer.
+
+    Args:
+        make: what makes it, if not `make_layer`, which takes the same.
+        ahead: whether `wheel_nodes` fetch its wheels; otherwise it does so itself.
+    """
     distinct = {source.key: source for source in missing}
     for source in distinct.values():
         needs = []
         if not isinstance(source, OsSource):
-            needs.append(_wheels_key(source.target.python))
+            needs += [_wheels_key(source.target.python)] if ahead else []
             system = interpreter_of(source)
             if system and system.key in distinct:
                 needs.append(layer_key(system))
-            if isinstance(source, BytecodeSource):  # making those layers checks the wheels, gigabytes of them
+            if ahead and isinstance(source, BytecodeSource):
+                # Making those layers checks the wheels, gigabytes of them, for this store.
                 of_wheels = (one for one in distinct.values() if isinstance(one, WheelSource))
                 needs += [layer_key(one) for one in of_wheels if {*one.pins} <= {*source.pins}]
-        call = partial(make_layer, source=source, sources=sources)
+        call = partial(make or make_layer, source=source, sources=sources)
         yield Node(layer_key(source), call, tuple(needs), "layer", work_of(source))
 
 
@@ -134,14 +158,19 @@ def make_image(
     """The image of `recipe`, under its names; see `image_node`."""
     if image:
         return image
+    image = assembled(place, found, recipe, made)
+    for ref in recipe.refs:
+        name_image(image, ref, recipe.key, place.store)
+    return image
+
+
+def assembled(place: Workplace, found: Mapping[str, Any], recipe: Recipe, made: Mapping[str, Layer]) -> Image:
+    """The image of `recipe`, of layers that are `made` or `found`, upon the one below that was found."""
     layers = {path: made.get(one.key) or found[layer_key(one)] for path, one in recipe.sources.items()}
     below = found[image_key(recipe.parent)] if recipe.parent else None
     if recipe.base:
         below = base_image(recipe.base, place.store, place.progress)
-    image = assemble(recipe.dockerfile, layers, recipe.files, below, place.store)
-    for ref in recipe.refs:
-        name_image(image, ref, recipe.key, place.store)
-    return image
+    return assemble(recipe.dockerfile, layers, recipe.files, below, place.store)
 
 
 def _wheels_key(python: str) -> str:

@@ -35,8 +35,8 @@ def verify_image(
         engine.remove(reference)
     try:
         engine.pull(reference, progress, size)
-        with progress.task(f"smoke tests in {reference}"):
-            return smoke(engine, reference, gpu)
+        with progress.task(f"smoke tests in {reference}") as advance:
+            return smoke(engine, reference, gpu, advance=advance)
     finally:
         if not engine.disposable:
             engine.remove(reference)

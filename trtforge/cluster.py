@@ -1,0 +1,176 @@
+"""Nodes of a graph on the workers of a Dask cluster.
+
+Workers need no common disk: each has a store of its own, and the registry is the one that they share. What a
+worker finished is in the registry; of a worker that dies only what ran just then is begun anew, elsewhere.
+
+Sources: distributed's documentation: resources, worker plugins, resilience.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import uuid
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distributed import Client, KilledWorker, WorkerPlugin, get_worker
+
+from trtforge.errors import EnvironmentLack, ForgeError, as_forge_error
+from trtforge.graph import Site, Threads
+from trtforge.progress import Silent, Stoppable
+from trtforge.registry.namespace import Namespace
+from trtforge.staging import SharedPlace
+from trtforge.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from concurrent.futures import Future
+
+    from distributed import Worker
+
+    from trtforge.graph import Lane, Node
+    from trtforge.progress import Progress
+    from trtforge.registry.access import Access
+
+ENGINE = "ENGINE"
+"""The resource of workers that can test images: those with a Docker Engine, or that may start one."""
+
+HEAVIEST = 1e12
+"""Priority of the heaviest nodes, which Dask cannot have infinite."""
+
+PATIENCE_S = 30
+"""Seconds in which a scheduler must answer, and have a worker."""
+
+
+@contextmanager
+def cluster(scheduler: str, namespace: Namespace, progress: Progress) -> Iterator[Site]:
+    """The workers of the cluster at `scheduler` ("tcp://host:8786") as a place where a graph can run.
+
+    Raises:
+        EnvironmentLack: there is no such scheduler, or it has no workers.
+    """
+    run = uuid.uuid4().hex[:8]
+    with _connected(scheduler) as client, ThreadPoolExecutor(1, "here") as pool:
+        progress.note(f"Dask's dashboard: {client.dashboard_link}")
+        client.register_plugin(Places(str(namespace), namespace.access), run)
+
+        def stop() -> None:
+            client.unregister_worker_plugin(run)
+
+        there = Workers(client, client.get_executor(pure=False), run)
+        try:
+            lanes: dict[str, Lane] = dict.fromkeys(("layer", "image", "test"), there)
+            yield Site(lanes | {"here": Threads(pool, 1, None)}, stop, explained)
+        finally:
+            stop()
+
+
+@contextmanager
+def _connected(scheduler: str) -> Iterator[Any]:
+    client: Any  # half of it has no types
+    try:
+        client = Client(  # type: ignore[no-untyped-call]
+            scheduler, timeout=PATIENCE_S, set_as_default=False
+        )
+    except (OSError, ValueError) as error:  # a TimeoutError is an OSError
+        raise EnvironmentLack(
+            f"no Dask scheduler answers at {scheduler}",
+            ("found", str(error) or type(error).__name__),
+            ("next", "start one: dask scheduler; its address is what it says first (docs/scale.md)"),
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=PATIENCE_S)
+        except TimeoutError as error:
+            raise EnvironmentLack(
+                f"the Dask scheduler at {scheduler} has no workers",
+                ("next", f"start some: dask worker {scheduler} --nthreads 1 (docs/scale.md)"),
+            ) from error
+        yield client
+
+
+class Places(WorkerPlugin):
+    """Gives each worker, while a run goes on, a place to work at."""
+
+    def __init__(self, namespace: str, access: Access) -> None:
+        self.namespace, self.access = namespace, access
+
+    def setup(self, worker: Worker) -> None:
+        """The worker's store is in $TRTFORGE_CACHE there, or else in the worker's own folder."""
+        cache = Path(os.environ.get("TRTFORGE_CACHE") or Path(worker.local_directory, "trtforge")).absolute()
+        store = Store(cache / "store")
+        store.sweep()
+        self.progress = Stoppable(Silent())
+        namespace = Namespace.open(self.namespace, self.access)
+        jobs = max((os.cpu_count() or 1) // worker.state.nthreads, 1)
+        self.place = SharedPlace(store, self.progress, jobs, namespace, cache)
+
+    async def teardown(self, worker: Worker) -> None:  # noqa: ARG002
+        """What still runs ends at its next step."""
+        self.progress.stop()
+        await asyncio.to_thread(self.place.close)
+        self.place.namespace.__exit__(None, None, None)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """A lane of all workers. Dask's scheduler holds what waits; the dashboard shows nodes by their names."""
+
+    client: Any
+    executor: Any
+    run: str
+    width: float = math.inf
+
+    def submit(self, node: Node, found: Mapping[str, Any]) -> Future[Any]:
+        """Have `node` run on a worker that has what it prefers, or else on any."""
+        kind, _, name = node.key.partition(" ")
+        future: Future[Any] = self.executor.submit(
+            _work,
+            self.run,
+            node.call,
+            dict(found),
+            key=f"{kind}-{name} {self.run}",  # Dask groups by what is before the first hyphen
+            priority=min(node.weight, HEAVIEST),
+            resources=self._resources(node) or None,
+        )
+        return future
+
+    def _resources(self, node: Node) -> dict[str, float]:
+        """What to ask for, of the things that some worker has."""
+        if not node.prefers:
+            return {}
+        workers = self.client.scheduler_info()["workers"].values()
+        there = [worker["resources"] for worker in workers]
+        with_engine = [resources for resources in there if ENGINE in resources]
+        wanted = {ENGINE: 1.0} if with_engine else {}
+        for name in node.prefers:
+            if any(name in resources for resources in with_engine or there):
+                return {**wanted, name: 1.0}
+        return wanted
+
+
+def explained(error: Exception) -> ForgeError:
+    """What a node's `error` means where it ran on a cluster."""
+    if isinstance(error, KilledWorker):
+        return EnvironmentLack(
+            "Dask's workers died of this again and again",
+            ("found", str(error)),
+            ("next", "see their logs; most often memory or disk ran out: fewer threads a worker, more room"),
+        )
+    if isinstance(error, CancelledError):
+        return EnvironmentLack(
+            "the Dask scheduler has gone away",
+            ("next", "start it again, and run the same command: what is finished is in the registry"),
+        )
+    return as_forge_error(error)
+
+
+def _work(run: str, call: Callable[[Any, Mapping[str, Any]], Any], found: Mapping[str, Any]) -> Any:
+    """A node, on a worker."""
+    places: Any = get_worker().plugins[run]
+    return call(places.place, found)
