@@ -19,7 +19,7 @@ from tests.test_locking import Indexes, pick, run
 from trtforge.base import Base, base_image, examine_base, held_base, verify_base
 from trtforge.engine.engine import RunResult
 from trtforge.errors import BuildError, EnvironmentLack, ResolutionError, UnfitBase
-from trtforge.gc import unneeded
+from trtforge.gc import collect
 from trtforge.image import Image, keep_image
 from trtforge.index.pins import Installed
 from trtforge.layers.install_target import InstallTarget
@@ -294,7 +294,7 @@ def test_gc_keeps_the_base_that_a_locked_cell_stands_on(cells: Cells, tmp_path: 
     base = FITTING.model_copy(update={"manifest": image.digest})
     assert held_base(base, store) == image
     assert base_image(base, store, Silent()) == image  # asks no registry
-    gone = {path.name for path in unneeded([recipe(cells, base)], store)}
+    gone = {path.name for path in collect([recipe(cells, base)], store, dry_run=True).paths}
     assert gone == {f"{layer_name(blobs['other'].digest)}.json", "d" * 64}
     store.blob(blobs["theirs"].digest).unlink()
     assert held_base(base, store) is None

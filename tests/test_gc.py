@@ -1,15 +1,27 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.conftest import PROJECT
 from tests.lock_factory import BASE, PYTHON3, TENSORRT, lock_of
 from tests.store_factory import finish_images, make_layers
-from trtforge.gc import collect, size_of, unneeded
+from trtforge.commands.gc import bytes_of
+from trtforge.errors import RequestError
+from trtforge.gc import Freed, collect, size_of
 from trtforge.image import find_image
+from trtforge.in_use import in_use
 from trtforge.plan import plan_image
 from trtforge.recipe import Recipe, Recipes
 from trtforge.record import Record, find_record, keep_record
@@ -17,7 +29,6 @@ from trtforge.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from trtforge.cells import Cells
 
@@ -91,8 +102,10 @@ def test_all_else_goes(cells: Cells, store: Store) -> None:
         put(store.root / "layers" / "f.json"),
         put(store.root / "records" / "f.json"),
     ]
+    assert {*collect(kept, store, dry_run=True).paths} >= {*extra}
+    assert all(path.exists() for path in extra)
     freed = collect(kept, store)
-    assert freed > 1000
+    assert freed.size > 1000
     assert not [path for path in extra if path.exists()]
     assert {path for path in files(store) if path.parent.name != "layers"} <= wanted
     assert [find_image(recipe.ref, recipe.key, store) for recipe in own] == [None]
@@ -107,8 +120,7 @@ def test_nothing_locked_needs_nothing(cells: Cells, store: Store) -> None:
 
 
 def test_an_empty_store_has_nothing_to_free(cells: Cells, store: Store) -> None:
-    assert unneeded(chain(cells), store) == []
-    assert collect(chain(cells), store) == 0
+    assert collect(chain(cells), store) == Freed((), 0, 0)
 
 
 def test_layers_made_for_an_unfinished_image_are_kept(cells: Cells, store: Store) -> None:
@@ -122,10 +134,170 @@ def test_work_in_progress_is_kept_and_dead_work_goes(cells: Cells, store: Store)
     dead = put(store.root / "tmp" / "dead" / "layer", 500)
     with store.work_folder() as work:
         put(work / "layer")
-        assert unneeded(chain(cells), store) == [dead.parent]
-        assert collect(chain(cells), store) == 500
+        assert collect(chain(cells), store, dry_run=True) == Freed((dead.parent,), 500, 0)
+        assert collect(chain(cells), store).size == 500
         assert work.exists()
     assert not dead.parent.exists()
+
+
+def age(path: Path, days: float) -> Path:
+    """Let `path` not have been used for some days."""
+    used = time.time() - 86_400 * days
+    os.utime(path, (used, used))
+    return path
+
+
+def wheel(store: Store, letter: str, size: int, days: float) -> Path:
+    return age(put(store.file("wheels", letter * 64, "x.whl"), size).parent, days)
+
+
+def test_a_size_is_kept_by_what_was_not_used_for_longest(store: Store) -> None:
+    new, old, middle = (wheel(store, letter, 1000, days) for letter, days in (("a", 1), ("b", 9), ("c", 5)))
+    assert collect([], store, 3000) == Freed((), 0, 3000)
+    assert collect([], store, 2999, dry_run=True) == Freed((old,), 1000, 2000)
+    assert collect([], store, 1999) == Freed((old, middle), 2000, 1000)
+    assert [path.exists() for path in (new, old, middle)] == [True, False, False]
+    assert collect([], store, 0) == Freed((new,), 1000, 0)
+
+
+def test_what_a_lock_needs_goes_last_whatever_its_age(cells: Cells, store: Store) -> None:
+    recipes = chain(cells)
+    fill(store, recipes)
+    for path in files(store):
+        age(path, 100)
+    spare = wheel(store, "f", 1000, 1)
+    needed = sum(map(size_of, files(store))) - 1000
+    gone = collect(recipes, store, needed).paths
+    assert [path for path in gone if path.parent.name != "layers"] == [spare]
+    assert [plan_image(recipe, store).action for recipe in recipes] == ["reuse"] * 3
+    assert collect(recipes, store, 0).left == 0
+    assert [plan_image(recipe, store).action for recipe in recipes] == ["build"] * 3
+
+
+def test_what_work_uses_stays_whatever_is_said(cells: Cells, store: Store) -> None:
+    recipes = chain(cells)
+    fill(store, recipes)
+    for path in [*files(store), *(path.parent for path in files(store))]:
+        age(path, 100)
+    before = {path for path in files(store) if path.parent.name != "layers"}
+    other = wheel(store, "f", 1000, 1)
+    with in_use(store, recipes):
+        made = put(store.root / "oci" / "blobs" / "sha256" / ("e" * 64))
+        for bound in (None, 0):
+            collect([], store, bound)
+            assert {path for path in files(store) if path.parent.name != "layers"} >= before | {made}
+        assert not other.exists()
+        assert [plan_image(recipe, store).action for recipe in recipes] == ["reuse"] * 3
+    collect([], store)
+    assert files(store) == set()
+
+
+def test_what_is_made_anew_and_is_there_counts_as_used(cells: Cells, store: Store) -> None:
+    """COPY makes its layer each time, and no recipe knows its digest."""
+    recipes = chain(cells)
+    images = finish_images(recipes, store)
+    for path in files(store):
+        age(path, 100)
+    with in_use(store, ()):
+        finish_images(recipes, store)
+        collect([], store, 0)
+        assert all(store.holds(layer) for image in images for layer in image.layers)
+        assert [store.read_blob(image.digest) is not None for image in images] == [True] * 3
+
+
+WORK = """
+import sys, time
+from pathlib import Path
+from trtforge.in_use import in_use
+from trtforge.store import Store
+store = Store(Path(sys.argv[1]))
+with in_use(store, ()):
+    (store.root / "wheels" / ("a" * 64)).touch()
+    print(flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_work_of_another_process_counts_until_it_is_killed(store: Store) -> None:
+    used, idle = wheel(store, "a", 1000, 9), wheel(store, "b", 1000, 1)
+    with subprocess.Popen(
+        [sys.executable, "-c", WORK, str(store.root)], cwd=PROJECT, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        assert collect([], store, 0) == Freed((idle,), 1000, 1000)
+        process.kill()
+    freed = collect([], store, 0)
+    assert used in freed.paths
+    assert not used.exists()
+    assert not list((store.root / "tmp").iterdir())
+
+
+def test_work_does_not_begin_while_gc_runs(cells: Cells, store: Store) -> None:
+    """Else gc could have looked before a file is used, and delete it after."""
+    recipes = chain(cells)
+    fill(store, recipes)
+    began = threading.Event()
+
+    def work() -> None:
+        with in_use(store, recipes):
+            began.set()
+
+    with store.gc_lock():
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert not began.wait(0.2)
+    thread.join(10)
+    assert began.is_set()
+
+
+def test_several_at_once_agree(store: Store) -> None:
+    """Each file goes once, and none of them fails for what another took."""
+    for number in range(60):
+        age(put(store.file("wheels", f"{number:064}", "x.whl"), 100).parent, number + 1)
+    with ThreadPoolExecutor(4) as pool:
+        freed = list(pool.map(lambda _: collect([], store, 1000), range(4)))
+    assert sum(one.size for one in freed) == 5000
+    assert {one.left for one in freed} == {1000}
+    assert len(list((store.root / "wheels").iterdir())) == 10
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2000), st.integers(1, 50)), max_size=12),
+    st.integers(0, 12_000),
+)
+def test_a_size_is_kept_and_nothing_goes_in_vain(held: list[tuple[int, int]], bound: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        paths = {
+            age(put(store.file("wheels", f"{number:064}", "x.whl"), size).parent, days): (size, days)
+            for number, (size, days) in enumerate(held)
+        }
+        freed = collect([], store, bound)
+        assert freed.left <= bound
+        assert freed.left == sum(size for path, (size, _days) in paths.items() if path.exists())
+        gone = [paths[path] for path in freed.paths]
+        stay = [about for path, about in paths.items() if path.exists()]
+        assert min((days for _size, days in gone), default=99) >= max(
+            (days for _size, days in stay), default=0
+        )
+        if gone:  # without the last that went, it would have been too much
+            assert freed.left + gone[-1][0] > bound
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("50GB", 50 * 10**9), ("20GiB", 20 << 30), ("1.5TB", 1.5 * 10**12), ("500 mb", 5 * 10**8), ("0", 0)],
+)
+def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
+    assert bytes_of(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "much", "-5GB", "5 parsecs", "GB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="is not a size") as error:
+        bytes_of(text)
+    assert "50GB" in (error.value.fact("next") or "")
 
 
 def test_sizes_count_files_and_not_what_links_point_to(tmp_path: Path) -> None:

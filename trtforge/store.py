@@ -30,6 +30,7 @@ from trtforge.oci import Digest, Layer, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 
 class Store:
@@ -106,7 +107,7 @@ class Store:
     def publish(self, file: Path, target: Path) -> None:
         """Move the complete, checked `file` to its final name at once; an equal one already there stays."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
+        if self._used_again(target):
             file.unlink()
         else:
             file.chmod(0o644)
@@ -116,6 +117,7 @@ class Store:
         """Keep a small blob (a configuration, a manifest)."""
         if self.read_blob(digest) is None:  # or it was damaged
             self.blob(digest).unlink(missing_ok=True)
+        if not self._used_again(self.blob(digest)):
             with self.work_folder() as work:
                 (work / "blob").write_bytes(data)
                 self.publish(work / "blob", self.blob(digest))
@@ -155,6 +157,21 @@ class Store:
             target.unlink()
         self.publish(blob, target)
         self.write_text(self.root / "layers" / f"{key}.json", json.dumps(asdict(layer), sort_keys=True))
+
+    def _used_again(self, file: Path) -> bool:
+        """Whether `file` is there; then it counts as used now, and no gc that runs takes it."""
+        if not file.exists():
+            return False
+        with self.gc_lock():
+            try:
+                os.utime(file)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def gc_lock(self) -> AbstractContextManager[None]:
+        """What gc looks at and deletes stays as it is while the block runs; see `in_use`."""
+        return self.lock("gc")
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
