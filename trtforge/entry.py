@@ -65,7 +65,7 @@ class Entry(BaseModel):
 
     @property
     def order(self) -> tuple[date, int, str]:
-        """Later ones are newer: the day, and which image of that day it is; then the tag, to have an order."""
+        """Later ones are newer: the day, and which image of it this is; then the tag, to have an order."""
         return self.day, number_of(self.dated), self.dated
 
 
