@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from trtforge.errors import ForgeError, as_forge_error
 from trtforge.graph import Node, run_graph, threads
 from trtforge.image import check_followable
+from trtforge.in_use import in_use
 from trtforge.loading import build_image, in_engine, load_image, record_key, test_image
 from trtforge.plan import check_disk, plan_image
 from trtforge.progress import Stoppable
@@ -92,6 +93,11 @@ class Build:
             EnvironmentLack: there is no Engine, or no room on the disk.
         """
         chains, results = self._chains(cells, lock)
+        with in_use(self.project.store, [recipe for chain in chains.values() for recipe in chain]):
+            results |= self._built(chains)
+        return [results[cell] for cell in cells]
+
+    def _built(self, chains: Mapping[Cell, tuple[Recipe, ...]]) -> dict[Cell, CellBuilt]:
         plans = self._plans(chains.values())
         engine = self.engine() if self.engine else None  # before the long work: it may be missing
         todo = {plan.recipe.key for plan in plans if not self._is_there(plan, engine)}
@@ -104,9 +110,7 @@ class Build:
         last = {cell: (test_key if tested else record_key)(chain[-1]) for cell, chain in chains.items()}
         ended = self._run(nodes, set(last.values()))
         missed = {plan.recipe.key: len(plan.missing) for plan in plans if plan.recipe.key in todo}
-        for cell, chain in chains.items():
-            results[cell] = _result(cell, chain, ended, last[cell], missed)
-        return [results[cell] for cell in cells]
+        return {cell: _result(cell, chain, ended, last[cell], missed) for cell, chain in chains.items()}
 
     def layers(self, recipes: Iterable[Recipe]) -> dict[str, Layer]:
         """Every layer of `recipes`, by the key of its source; made if the store lacks it.
@@ -114,10 +118,11 @@ class Build:
         Raises:
             ForgeError: one cannot be made; what was finished before stays.
         """
-        made, missing = self._layers(recipes)
-        check_disk(missing, self.project.store)
-        nodes = self._layer_nodes(missing)
-        ended = self._run(nodes, set())
+        wanted = tuple(recipes)
+        with in_use(self.project.store, wanted):
+            made, missing = self._layers(wanted)
+            check_disk(missing, self.project.store)
+            ended = self._run(self._layer_nodes(missing), set())
         for one in ended.values():
             if one.error:
                 raise one.error

@@ -73,9 +73,11 @@ def needed(
 
     Downloads come first and layers last: of what was used at one time gc takes the former first.
     """
-    sources = [*sources, *(source for recipe in recipes for source in recipe.sources.values())]
-    sources += [system for source in sources if (system := interpreter_of(source))]
-    layers = [layer for source in sources if (layer := store.layer(source.key))]
+    recipes = list({recipe.key: recipe for recipe in recipes}.values())
+    distinct = {*sources, *(source for recipe in recipes for source in recipe.sources.values())}
+    distinct |= {system for source in distinct if (system := interpreter_of(source))}
+    keys = [source.key for source in distinct]
+    layers = [layer for key in keys if (layer := store.layer(key))]
     bases = _bases(recipes, store)
     made = filter(None, (find_image(recipe.ref, recipe.key, store) for recipe in recipes))
     digests: list[Digest] = [layer.digest for layer in layers]
@@ -83,10 +85,10 @@ def needed(
         digests += [image.digest, digest_of(image.config), *(layer.digest for layer in image.layers)]
     base_layers = (layer_name(layer.digest) for image in bases for layer in image.layers)
     return {
-        "wheels": {pin.sha256 for one in sources if not isinstance(one, OsSource) for pin in one.pins},
-        "debs": {package.sha256 for one in sources if isinstance(one, OsSource) for package in one.packages},
+        "wheels": {pin.sha256 for one in distinct if not isinstance(one, OsSource) for pin in one.pins},
+        "debs": {package.sha256 for one in distinct if isinstance(one, OsSource) for package in one.packages},
         "rootfs": {layer.diff_id.removeprefix("sha256:") for layer in layers},
-        "layers": {f"{key}.json" for key in (*(one.key for one in sources), *base_layers)},
+        "layers": {f"{key}.json" for key in (*keys, *base_layers)},
         "records": {f"{one.key.removeprefix('sha256:')}.json" for one in recipes},
         "oci/blobs/sha256": {digest.removeprefix("sha256:") for digest in digests},
     }
