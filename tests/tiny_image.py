@@ -28,15 +28,15 @@ int main(void) {
 """
 
 
-def tiny_image(store: Store, work: Path, *contents: bytes) -> Image:
+def tiny_image(store: Store, work: Path, *contents: bytes, source: str = _PROGRAM) -> Image:
     """An image in `store`, named "tiny": the program's layer, and one for each of `contents`.
 
     Args:
-        work: an empty folder to compile in.
+        work: an empty folder to compile in. source: the program's, in C.
     """
     program = work / "python"
     if not program.exists():
-        (work / "tiny.c").write_text(_PROGRAM)
+        (work / "tiny.c").write_text(source)
         subprocess.run(["gcc", "-static", "-Os", "-s", "-o", program, work / "tiny.c"], check=True)
     files = {"bin/python": program.read_bytes()}, *({"data": content} for content in contents)
     layers = {f"layers/{number}": gzip_layer(store, _tar(names)) for number, names in enumerate(files)}

@@ -19,9 +19,11 @@ from trtforge.commands.engine import engine
 from trtforge.commands.gc import gc
 from trtforge.commands.layer import layer
 from trtforge.commands.lock import lock
+from trtforge.commands.nightly import nightly
 from trtforge.commands.plan import plan
 from trtforge.commands.pull import pull
 from trtforge.commands.render import render
+from trtforge.commands.report import report
 from trtforge.commands.schema import schema
 from trtforge.commands.smoke import smoke
 from trtforge.errors import ForgeError, Interrupted, RequestError, as_forge_error
@@ -30,7 +32,9 @@ from trtforge.terminal import Terminal
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-VERBS = (build, plan, cells, lock, render, pull, smoke, layer, engine, doctor, gc, schema)
+VERBS = (
+    build, plan, cells, lock, render, pull, nightly, report, smoke, layer, engine, doctor, gc, schema
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trtforge.facts import Facts
     from trtforge.lock import Lock
     from trtforge.nightly.failures import Failure
+    from trtforge.oci import Digest
     from trtforge.progress import Progress
     from trtforge.project import Project
     from trtforge.recipe import Recipe
@@ -70,6 +71,16 @@ class Seen:
         """Whether the newest image of this name was made from this very recipe, and is wholly published."""
         repository = self.namespace.repository(recipe.image)
         return is_published(recipe, self.catalogue, repository, self.tags.get(recipe.image, ()))
+
+    def published(self, tasks: Iterable[Task]) -> dict[str, Digest]:
+        """Of all recipes of `tasks`, by their key, the images that need not be made."""
+        recipes = {recipe.key: recipe for task in tasks for recipe in task.chain}
+        found = {}
+        for key, recipe in recipes.items():
+            entry = self.catalogue.newest(recipe.image, recipe.ref.rpartition(":")[2])
+            if entry and self.has(recipe):
+                found[key] = entry.digest
+        return found
 
 
 def look(namespace: Namespace, progress: Progress) -> Seen:

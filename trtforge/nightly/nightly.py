@@ -1,0 +1,177 @@
+"""A night's cells: those whose recipe changed are published, a failure stops no other, and is remembered."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trtforge.errors import EnvironmentLack, ForgeError
+from trtforge.nightly.failures import first_failure, forget_failure, keep_failure
+from trtforge.nightly.report import CellReport, checks_of
+from trtforge.publish import promote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping, Sequence
+    from datetime import date
+
+    from trtforge.entry import Entry
+    from trtforge.facts import Facts
+    from trtforge.nightly.failures import Failure
+    from trtforge.nightly.report import Result
+    from trtforge.nightly.tasks import Action, Task
+    from trtforge.production import Outcome
+    from trtforge.progress import Progress
+    from trtforge.recipe import Recipe
+    from trtforge.registry.namespace import Namespace
+
+    Produce = Callable[[Sequence[tuple[Recipe, ...]]], Generator[Outcome]]
+
+ATTEMPTS = 2
+"""How often a cell is tried in one night: what fails is tried once more when all others are done."""
+
+_RESULTS: Mapping[Action, Result] = {
+    "publish": "to publish",
+    "up to date": "up to date",
+    "held": "held",
+    "skip": "skipped",
+}
+
+
+@dataclass(frozen=True)
+class Night:
+    """How a night's work is done.
+
+    produce: stages and tests chains of recipes, an outcome for each as it is done.
+    day: by the registry's clock. require_gpu: whether a GPU check that was skipped is a failure.
+    """
+
+    namespace: Namespace
+    progress: Progress
+    produce: Produce
+    day: date
+    require_gpu: bool = False
+
+    def run(self, tasks: Sequence[Task]) -> list[CellReport]:
+        """Do what is to be done; what became of each cell, in the order of the tasks.
+
+        Raises:
+            ForgeError: the work could not even begin; nothing is remembered of the cells then.
+        """
+        left = {task.recipe.key: task for task in tasks if task.action == "publish"}
+        facts = {key: one for task in left.values() for key, one in (task.facts or {}).items()}
+        reports: dict[str, CellReport] = {}
+        start = time.monotonic()
+        for attempt in range(1, ATTEMPTS + 1):
+            if not left:
+                break
+            with closing(self.produce([task.chain for task in left.values()])) as outcomes:
+                for outcome in outcomes:
+                    task = left[outcome.chain[-1].key]
+                    entries, error = self._promote(outcome, facts)
+                    last = error is None or attempt == ATTEMPTS
+                    failure = self._remember(task, error) if last else None
+                    done = Done(outcome, entries, error, time.monotonic() - start, attempt, failure)
+                    reports[task.tag] = done_report(task, done)
+                    if error is None:
+                        del left[task.recipe.key]
+                    elif not last:
+                        self.progress.note(f"{task.tag}: {error.problem}; to be tried once more")
+        return [reports.get(task.tag) or untouched_report(task) for task in tasks]
+
+    def _promote(
+        self, outcome: Outcome, facts: Mapping[str, Facts]
+    ) -> tuple[tuple[Entry, ...], ForgeError | None]:
+        if outcome.error:
+            return (), outcome.error
+        try:
+            entries = promote(
+                outcome.staged,
+                outcome.reports,
+                facts,
+                self.namespace,
+                self.progress,
+                require_gpu=self.require_gpu,
+            )
+        except ForgeError as error:
+            return (), error
+        return tuple(entries), None
+
+    def _remember(self, task: Task, error: ForgeError | None) -> Failure | None:
+        """Keep or forget the failure of a cell in the registry.
+
+        What this machine or an index lacked tonight is no fault of the cell, and counts as no night: the cell
+        would be held for it when all is well again, until its inputs change.
+        """
+        before = task.failure
+        try:
+            if error is None:
+                if before:
+                    forget_failure(before, self.namespace)
+                return None
+            if isinstance(error, EnvironmentLack):
+                return before
+            key, why = task.recipe.key, error.problem
+            failure = (
+                before.again(key, self.day, why) if before else first_failure(task.tag, key, self.day, why)
+            )
+            keep_failure(failure, self.namespace)
+        except ForgeError as refusal:
+            self.progress.note(f"{task.tag}: its failing nights cannot be written down: {refusal.problem}")
+            return before
+        return failure
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of an attempt at a cell.
+
+    entries: of its chain, if it was published. seconds: since the night's work began.
+    failure: what is remembered of it.
+    """
+
+    outcome: Outcome
+    entries: tuple[Entry, ...]
+    error: ForgeError | None
+    seconds: float
+    attempt: int
+    failure: Failure | None
+
+
+def done_report(task: Task, done: Done) -> CellReport:
+    """What became of a cell that was worked on."""
+    smoke = done.outcome.reports.get(task.recipe.key)
+    error = done.error
+    report = CellReport(
+        cell=task.tag,
+        result="failed" if error else "published",
+        why=error.problem if error else task.why,
+        facts=tuple(error.facts) if error else (),
+        checks=checks_of(smoke) if smoke else None,
+        seconds=done.seconds,
+        attempts=done.attempt,
+        nights=done.failure.nights if done.failure else (),
+        size_before=task.before.size if task.before else None,
+        pushed=done.outcome.pushed,
+    )
+    return _with_image(report, done.entries[-1] if done.entries else task.before)
+
+
+def untouched_report(task: Task) -> CellReport:
+    """What a cell is that was not worked on."""
+    report = CellReport(
+        cell=task.tag,
+        result=_RESULTS[task.action],
+        why=task.why,
+        nights=task.failure.nights if task.failure and task.action == "held" else (),
+    )
+    return _with_image(report, task.before)
+
+
+def _with_image(report: CellReport, entry: Entry | None) -> CellReport:
+    """`report`, saying which image the cell's tags lead to."""
+    if entry is None:
+        return report
+    tags = (*entry.tags, entry.dated)
+    return report.model_copy(update={"digest": entry.digest, "tags": tags, "size": entry.size})
