@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from trtforge.errors import ForgeError
 from trtforge.graph import run_graph, threads
 from trtforge.image import check_followable
+from trtforge.in_use import in_use
 from trtforge.plan import check_disk
 from trtforge.progress import Stoppable
 from trtforge.registry.shared_layers import SharedLayers
@@ -96,13 +97,14 @@ class Production:
             images = self._images(recipes)
             todo = [recipe for key, recipe in recipes.items() if key not in images]
             made, missing = self._layers(todo)
-        nodes = self._nodes(recipes, images, made, missing)
-        tally = Tally(self.progress, nodes)
-        with self._site() as site, closing(run_graph(nodes, site)) as run:
-            awaited = _Awaited(good, nodes, site.explain)
-            for ended in run:
-                tally.count(ended.node)
-                yield from awaited.take(ended)
+        with in_use(self.project.store, todo):
+            nodes = self._nodes(recipes, images, made, missing)
+            tally = Tally(self.progress, nodes)
+            with self._site() as site, closing(run_graph(nodes, site)) as run:
+                awaited = _Awaited(good, nodes, site.explain)
+                for ended in run:
+                    tally.count(ended.node)
+                    yield from awaited.take(ended)
 
     def _images(self, recipes: Mapping[str, Recipe]) -> dict[str, Image]:
         """The published images, by recipe key, that truly are there."""

@@ -14,6 +14,7 @@ from trtforge.engine.fresh import fresh_engine
 from trtforge.errors import BuildError
 from trtforge.graph import Node
 from trtforge.image import UNPACKED, Image
+from trtforge.in_use import in_use
 from trtforge.layers.maker import interpreter_of
 from trtforge.oci import Digest, Layer
 from trtforge.registry.artifact import read_manifest
@@ -104,11 +105,12 @@ def share_layer(
     """
     if layer := place.layers.find(source.key):  # made elsewhere since this work was planned
         return layer
-    system = interpreter_of(source)
-    if system and place.store.layer(source.key) is None:
-        _bring(system, place)
-    layer = make_layer(place, found, source=source, sources=sources)
-    place.layers.keep(source.key, layer, place.store, place.progress)
+    with in_use(place.store, sources=[source]):
+        system = interpreter_of(source)
+        if system and place.store.layer(source.key) is None:
+            _bring(system, place)
+        layer = make_layer(place, found, source=source, sources=sources)
+        place.layers.keep(source.key, layer, place.store, place.progress)
     return layer
 
 
@@ -120,12 +122,13 @@ def stage_image(
     Raises:
         ForgeError: see `push_image`.
     """
-    image = assembled(place, found, recipe, made)
-    repository, tag = place.namespace.repository(recipe.image), staging_tag(image.digest)
-    if repository.find_digest(tag) != image.digest:
-        names = [place.layers.repository]
-        names += [place.namespace.repository(recipe.parent.image)] if recipe.parent else []
-        push_image(image, tag, repository, place.store, place.progress, sources=names)
+    with in_use(place.store, [recipe]):
+        image = assembled(place, found, recipe, made)
+        repository, tag = place.namespace.repository(recipe.image), staging_tag(image.digest)
+        if repository.find_digest(tag) != image.digest:
+            names = [place.layers.repository]
+            names += [place.namespace.repository(recipe.parent.image)] if recipe.parent else []
+            push_image(image, tag, repository, place.store, place.progress, sources=names)
     return image
 
 
