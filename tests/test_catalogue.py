@@ -191,6 +191,15 @@ def test_a_catalogue_of_another_version_is_left_alone(namespace: Namespace) -> N
     assert caught.value.fact("found") == CATALOGUE.replace("v1", "v2")
 
 
+def test_a_new_repository_takes_the_artifacts_of_many_at_once(registry: str) -> None:
+    """All of them bring the same empty configuration, which Docker's registry denies to have meanwhile."""
+    with Namespace.open(f"{registry}/many") as opened, ThreadPoolExecutor(4) as pool:
+        for number in range(8):
+            repository = opened.repository(f"new{number}")
+            bodies = [str(body).encode() for body in range(4)]
+            list(pool.map(lambda body, to=repository: put_artifact(to, "text/plain", body), bodies))
+
+
 def test_publishers_at_once_lose_no_entry(namespace: Namespace) -> None:
     def publish(number: int) -> list[Entry]:
         return [add(namespace, f"10-cu12.{number}-ampere", day) for day in range(1, 4)]

@@ -9,6 +9,7 @@ Source: OCI distribution-spec 1.1 (pull, push, content discovery, content manage
 from __future__ import annotations
 
 import re
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from trtforge.registry.connection import Connection
 
 _GONE = httpx.codes.NOT_FOUND
+
+_BLOB_PAUSES_S = (0.05, 0.3, 1.0)
+"""Seconds before a manifest is written again whose blobs the registry does not know: Docker's registry 2.x
+takes a blob for absent while somebody else uploads the same one anew, or links it."""
 
 
 @dataclass(frozen=True)
@@ -108,14 +113,15 @@ class Repository:
 
     def _put(self, body: bytes, media_type: str, tag: str | None = None) -> httpx.Response:
         digest = digest_of(body)
+        path = f"{self.name}/manifests/{tag or digest}"
         with self._told("write", tag or digest):
-            answer = self.connection.ask(
-                "PUT",
-                f"{self.name}/manifests/{tag or digest}",
-                self._push,
-                {"Content-Type": media_type},
-                body,
-            )
+            for pause_s in (*_BLOB_PAUSES_S, None):
+                headers = {"Content-Type": media_type}
+                answer = self.connection.ask("PUT", path, self._push, headers, body, fine=[400])
+                if pause_s is None or not _lacks_blob(answer):
+                    break
+                time.sleep(pause_s)
+            answer.raise_for_status()
         self._check(digest, digest, answer)
         return answer
 
@@ -284,6 +290,15 @@ class Repository:
 
 def _media_type(answer: httpx.Response) -> str:
     return str(answer.headers.get("Content-Type", "")).partition(";")[0].strip()
+
+
+def _lacks_blob(answer: httpx.Response) -> bool:
+    """Whether a manifest was refused because a blob of it is not there (error codes of the specification)."""
+    try:
+        codes = {error.get("code") for error in answer.json()["errors"]} if answer.is_error else set()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return bool(codes & {"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
 
 
 def _reported(answer: httpx.Response) -> Digest | None:
