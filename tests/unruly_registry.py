@@ -45,6 +45,7 @@ class Habits:
     page: tags in one answer.
     token_lasts: requests that a token is good for; 0: it wants none.
     least_chunk: OCI-Chunk-Min-Length, in bytes.
+    storage: host of another registry, where blobs are redirected to.
     """
 
     mounts: bool = True
@@ -54,6 +55,7 @@ class Habits:
     page: int = 1000
     token_lasts: int = 0
     least_chunk: int = 0
+    storage: str = ""
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._refuse(405, code="UNSUPPORTED")
             del blobs[name, digest]
             return self._answer(202)
+        if storage := self.registry.habits.storage:
+            return self._answer(307, headers={"Location": f"http://{storage}{self.path}"})
         return self._answer(200, blobs[name, digest])
 
     def _tags(self, name: str, _rest: str, query: dict[str, str], _body: bytes) -> None:

@@ -102,7 +102,7 @@ def tls_trouble(error: BaseException | None) -> ssl.SSLError | None:
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return error
-        if isinstance(error, ssl.SSLError) and error.reason in _NOT_TLS:
+        if isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in _NOT_TLS:
             return error
         error = error.__cause__ or error.__context__
     return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -12,7 +11,7 @@ import pytest
 from tests.loopback_index import CutAfter, LoopbackIndex, Status, loopback_index, sha256_of
 from trtforge.index.download import Web
 from trtforge.index.uv import Sources
-from trtforge.patience import Patience, seconds_of
+from trtforge.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,20 +100,6 @@ def test_parts_of_two_files_are_never_joined(index: LoopbackIndex, tmp_path: Pat
 
 def _write(file: Path, content: bytes) -> None:
     file.write_bytes(content)
-
-
-@pytest.mark.parametrize(
-    ("failures", "asked_s", "pause_s"),
-    [(1, 0, 1), (2, 0, 2), (4, 0, 8), (1, 30, 30), (9, 0, 120), (1, 900, 120)],
-)
-def test_pauses_grow_and_heed_the_server(failures: int, asked_s: float, pause_s: float) -> None:
-    assert Patience().pause_s(failures, asked_s) == pause_s
-
-
-def test_retry_after_may_be_a_date() -> None:
-    assert seconds_of(formatdate(1000.0, usegmt=True), now=990.0) == 10
-    assert seconds_of("7", now=0) == 7
-    assert seconds_of("soon", now=0) == seconds_of("", now=0) == 0
 
 
 def test_a_password_goes_to_no_other_server(index: LoopbackIndex, tmp_path: Path) -> None:

@@ -87,6 +87,11 @@ def test_the_option_goes_before_the_matrix(tmp_path: Path) -> None:
         assert str(namespace) == "localhost:5000/given"
 
 
+def test_plain_http_has_no_certificates(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="exclude each other"):
+        open_namespace(_Configured(tmp_path), "h.o/a", tmp_path / "ca.pem", True)
+
+
 def test_without_a_registry_one_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no registry is named"):
         open_namespace(_Configured(tmp_path), None, None, False)

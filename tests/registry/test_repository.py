@@ -7,18 +7,23 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from tests.unruly_registry import UnrulyRegistry, repository_in, unruly_registry
 from trtforge.errors import EnvironmentLack, RequestError, WrongDigest
 from trtforge.oci import INDEX, MANIFEST, Digest, canonical_json, digest_of
+from trtforge.progress import ignore
+from trtforge.registry.access import Access
 from trtforge.registry.artifact import artifact_manifest
+from trtforge.registry.connection import Connection
 from trtforge.registry.deletion import TOMBSTONE
 from trtforge.registry.referrers import fallback_tag, merged
 from trtforge.registry.repository import Fetched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from trtforge.registry.repository import Repository
 
@@ -101,6 +106,30 @@ def test_tags_come_in_pages() -> None:
         put(repository, "a", "b", "c", "d", "e")
         assert repository.tags() == ["a", "b", "c", "d", "e"]
         assert len(registry.requests("GET", "tags")) == 3
+
+
+@pytest.mark.parametrize("head", [200, 403, 405])
+def test_blobs_may_be_elsewhere(
+    registry: UnrulyRegistry, repository: Repository, tmp_path: Path, head: int
+) -> None:
+    registry.habits.token_lasts = 99
+    digest = repository.put_blob(b"content")
+    with unruly_registry() as storage:
+        storage.blobs = registry.blobs
+        storage.breaks("HEAD", "blobs", *([head] if head != 200 else []))  # signed for GET only
+        registry.habits.storage = storage.host
+        assert repository.blob_size(digest) == 7
+        assert repository.read_blob(digest) == b"content"
+        repository.save_blob(digest, tmp_path / "blob", ignore)
+        assert (tmp_path / "blob").read_bytes() == b"content"
+        assert all("Authorization" not in asked.headers for asked in storage.asked)
+
+
+@pytest.mark.parametrize("named", ["http://registry.example/v2/a?b=c", "https://registry.example/v2/a?b=c"])
+def test_a_session_named_by_plain_http_is_asked_for_as_the_registry_is(named: str) -> None:
+    with Connection("registry.example", Access()) as connection:  # behind a proxy that ends TLS
+        assert str(connection.followed(httpx.URL(named))) == "https://registry.example/v2/a?b=c"
+        assert str(connection.followed(httpx.URL("http://other/v2/a"))) == "http://other/v2/a"
 
 
 # mounts

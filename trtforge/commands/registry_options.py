@@ -46,12 +46,18 @@ def open_namespace(project: Project, registry: str | None, ca: Path | None, plai
     """Connect to the namespace that the options name; it is a context.
 
     Raises:
-        RequestError: none is named, neither here nor in matrix.yaml, or it is malformed.
+        RequestError: none is named, neither here nor in matrix.yaml, or it is malformed;
+            or --registry-ca and --plain-http contradict each other.
     """
     text = registry or project.matrix.registry.default
     if not text:
         raise RequestError(
             "no registry is named",
             ("next", "give one: --registry localhost:5000/trtforge; or set registry.default in matrix.yaml"),
+        )
+    if ca and plain_http:
+        raise RequestError(
+            "--registry-ca and --plain-http exclude each other: plain HTTP has no certificates",
+            ("next", "leave one of them out"),
         )
     return Namespace.open(text, Access(ca=ca, plain_http=plain_http))
