@@ -102,6 +102,30 @@ def test_a_pause_ends_when_told() -> None:
     assert time.monotonic() - began < 5
 
 
+class _Pauses(threading.Event):
+    """Notes how long it was waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout)
+        return True
+
+
+def test_a_server_that_asks_for_a_pause_gets_it() -> None:
+    errors = iter([answer(429, **{"Retry-After": "7"}), httpx.ReadError(""), answer(503)])
+
+    def work() -> None:
+        raise next(errors)
+
+    pauses = _Pauses()
+    with pytest.raises(httpx.HTTPStatusError):
+        Patience(attempts=3, first_pause_s=1).retrying(pauses)(work)
+    assert pauses.seconds == [7, 2]
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [

@@ -15,6 +15,7 @@ from trtforge.errors import EnvironmentLack, RequestError, WrongDigest
 from trtforge.oci import INDEX, MANIFEST, Digest, canonical_json, digest_of
 from trtforge.progress import ignore
 from trtforge.registry.access import Access
+from trtforge.registry.answers import tags_in
 from trtforge.registry.artifact import artifact_manifest
 from trtforge.registry.connection import Connection
 from trtforge.registry.deletion import TOMBSTONE
@@ -106,6 +107,25 @@ def test_tags_come_in_pages() -> None:
         put(repository, "a", "b", "c", "d", "e")
         assert repository.tags() == ["a", "b", "c", "d", "e"]
         assert len(registry.requests("GET", "tags")) == 3
+
+
+def test_a_manifest_is_put_again_while_the_registry_denies_its_blobs(
+    registry: UnrulyRegistry, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trtforge.registry.repository._BLOB_PAUSES_S", (0.0, 0.0))
+    registry.refusal = {"code": "MANIFEST_BLOB_UNKNOWN"}  # which another uploads or mounts at the moment
+    registry.breaks("PUT", "manifests", 400, 400)
+    put(repository, "1")
+    registry.breaks("PUT", "manifests", *[400] * 9)
+    with pytest.raises(EnvironmentLack, match="does not write"):
+        put(repository, "1")
+
+
+@pytest.mark.parametrize("answer", [b"{}", b"[]", b"no json"])
+def test_what_is_no_list_of_tags_is_refused(answer: bytes) -> None:
+    page = httpx.Response(200, content=answer, request=httpx.Request("GET", "https://a.example"))
+    with pytest.raises(httpx.DecodingError):
+        tags_in([page])
 
 
 @pytest.mark.parametrize("head", [200, 403, 405])

@@ -43,6 +43,8 @@ class Connection:
             verify=access.trust(),
             follow_redirects=True,
             timeout=access.patience.timeout,
+            # As many as there are threads at work: httpx would let the hundred and first wait.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
             headers={"Accept-Encoding": "identity", "User-Agent": "trtforge"},
         )
         self._owned = True

@@ -8,7 +8,6 @@ Source: OCI distribution-spec 1.1 (pull, push, content discovery, content manage
 
 from __future__ import annotations
 
-import re
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from trtforge.index.download import sha256_of
 from trtforge.oci import Digest, digest_of
 from trtforge.progress import ignore
 from trtforge.registry import deletion, referrers
+from trtforge.registry.answers import digest_in, lacks_blob, media_type_of, tags_in
 from trtforge.registry.download import Download
 from trtforge.registry.manifests import MANIFEST_TYPES
 from trtforge.registry.refusal import refused
@@ -91,7 +91,7 @@ class Repository:
             return None
         digest = digest_of(answer.content)
         self._check(version, digest, answer)
-        return Fetched(digest, _media_type(answer), answer.content)
+        return Fetched(digest, media_type_of(answer), answer.content)
 
     def find_digest(self, version: str) -> Digest | None:
         """The digest of the manifest or index that `version` stands for now; None: there is none."""
@@ -99,7 +99,7 @@ class Repository:
             answer = self._manifest_request("HEAD", version)
         if answer.status_code == _GONE:
             return None
-        reported = _reported(answer)
+        reported = digest_in(answer)
         if reported is None:  # the specification lets a registry leave it out
             found = self.find_manifest(version)
             return found.digest if found else None
@@ -118,7 +118,7 @@ class Repository:
             for pause_s in (*_BLOB_PAUSES_S, None):
                 headers = {"Content-Type": media_type}
                 answer = self.connection.ask("PUT", path, self._push, headers, body, fine=[400])
-                if pause_s is None or not _lacks_blob(answer):
+                if pause_s is None or not lacks_blob(answer):
                     break
                 time.sleep(pause_s)
             answer.raise_for_status()
@@ -134,7 +134,7 @@ class Repository:
         """See that a manifest is what was asked for, and what the registry says that it is."""
         if version.startswith("sha256:"):
             self.require(version, digest, "manifest")
-        if reported := _reported(answer):
+        if reported := digest_in(answer):
             self.require(digest, reported, "manifest")
 
     def require(self, expected: str, found: str, part: str) -> None:
@@ -234,8 +234,7 @@ class Repository:
     def tags(self) -> list[str]:
         """All tags; none if the repository does not exist."""
         with self._told("read"):
-            pages = [_tags(page) for page in self.pages(f"{self.name}/tags/list", fine=[_GONE])]
-        return [tag for page in pages for tag in page]
+            return tags_in(self.pages(f"{self.name}/tags/list", fine=[_GONE]))
 
     def pages(self, url: httpx.URL | str, fine: Iterable[int]) -> Iterator[httpx.Response]:
         """An answer in several pages, each of which says where the next is (RFC 8288: Link)."""
@@ -286,32 +285,3 @@ class Repository:
         except httpx.HTTPError as error:
             sign = "@" if version.startswith("sha256:") else ":" if version else ""
             raise refused(f"{self.place}{sign}{version}", doing, error) from error
-
-
-def _media_type(answer: httpx.Response) -> str:
-    return str(answer.headers.get("Content-Type", "")).partition(";")[0].strip()
-
-
-def _lacks_blob(answer: httpx.Response) -> bool:
-    """Whether a manifest was refused because a blob of it is not there (error codes of the specification)."""
-    try:
-        codes = {error.get("code") for error in answer.json()["errors"]} if answer.is_error else set()
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return False
-    return bool(codes & {"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
-
-
-def _reported(answer: httpx.Response) -> Digest | None:
-    """The digest that the registry says its manifest has; another algorithm than ours does not count."""
-    reported = str(answer.headers.get("Docker-Content-Digest", ""))
-    return Digest(reported) if re.fullmatch(r"sha256:[0-9a-f]{64}", reported) else None
-
-
-def _tags(answer: httpx.Response) -> list[str]:
-    """The tags in one page of them; an absent repository has none."""
-    if answer.status_code == _GONE:
-        return []
-    try:
-        return [str(tag) for tag in answer.json()["tags"] or []]
-    except (ValueError, KeyError, TypeError) as error:
-        raise httpx.DecodingError("no list of tags", request=answer.request) from error
