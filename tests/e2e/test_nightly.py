@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -191,7 +190,7 @@ def test_nothing_is_done_where_the_command_line_is_wrong(place: Place) -> None:
         (f"nightly --registry {place.namespace} --arch volta", "no published cell is --arch volta"),
         ("nightly", "no registry is named"),
     ]:
-        done: subprocess.CompletedProcess[str] = place.forge.type(words)
+        done = place.forge.type(words)
         assert done.returncode == 2
         assert problem in done.stderr
     code, dry = place.night("--dry-run")

@@ -64,6 +64,7 @@ def nightly(
     held.
     """
     project, terminal, start = session.project, session.terminal, time.monotonic()
+    wanted = _wanted(session, project.cells)
     with (
         terminal.progress() as progress,
         open_namespace(project, registry, registry_ca, plain_http) as namespace,
@@ -78,7 +79,7 @@ def nightly(
             if not dry_run:  # before anything is built: git has the difference, whatever comes
                 project = write(project, renewal)
         seen = look(namespace, progress)
-        todo = tasks(_wanted(session, cells or project.cells), lock, project, seen, cells)
+        todo = tasks(wanted, lock, project, seen, cells)
 
         def produce(chains: Sequence[tuple[Recipe, ...]]) -> Generator[Outcome]:
             count, published = session.jobs(jobs).count, seen.published(todo)
