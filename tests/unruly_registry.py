@@ -46,6 +46,7 @@ class Habits:
     token_lasts: requests that a token is good for; 0: it wants none.
     least_chunk: OCI-Chunk-Min-Length, in bytes.
     storage: host of another registry, where blobs are redirected to.
+    forgets: takes chunks and says that it has nothing.
     """
 
     mounts: bool = True
@@ -56,6 +57,7 @@ class Habits:
     token_lasts: int = 0
     least_chunk: int = 0
     storage: str = ""
+    forgets: bool = False
 
 
 @dataclass(frozen=True)
@@ -277,7 +279,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _stands(self, name: str, session: str, status: int) -> None:
         here = f"/v2/{name}/blobs/uploads/{session}?state=kept%2B%3D"
         own = f"http://{self.registry.host}" if self.registry.habits.absolute else ""
-        size = len(self.registry.sessions[session])
+        size = 0 if self.registry.habits.forgets else len(self.registry.sessions[session])
         headers = {"Location": own + here, "Range": f"0-{max(0, size - 1)}"}
         if self.registry.habits.least_chunk:
             headers["OCI-Chunk-Min-Length"] = str(self.registry.habits.least_chunk)

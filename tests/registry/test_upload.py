@@ -102,6 +102,20 @@ def test_chunks_are_as_large_as_the_registry_wants(blob: Path) -> None:
         assert sizes == [400, 400, 200]
 
 
+def test_a_blob_smaller_than_any_chunk_goes_at_once_and_again(blob: Path) -> None:
+    with unruly_registry(least_chunk=2000 * KIB) as registry:
+        registry.breaks("PUT", "uploads", ("cut", 200 * KIB))
+        assert send(registry, blob) == len(DATA)
+        assert arrived(registry)
+        assert not registry.requests("PATCH")
+
+
+def test_a_registry_that_takes_chunks_and_has_none_is_given_up(blob: Path) -> None:
+    with unruly_registry(forgets=True) as registry, pytest.raises(EnvironmentLack, match="does not write"):
+        send(registry, blob)
+    assert len(registry.requests("PATCH")) == 3
+
+
 def test_a_broken_connection_is_gone_on_with_from_where_the_registry_stands(
     registry: UnrulyRegistry, blob: Path
 ) -> None:

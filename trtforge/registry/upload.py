@@ -57,6 +57,7 @@ class Upload:
         self._opened, self._size = opened, size
         self._told = _Told(advance)
         self._location: httpx.URL | None = None
+        self._least = 0
         self._began = False
         self.done = 0
 
@@ -72,27 +73,32 @@ class Upload:
         if self._began:
             self._ask_where_it_stands()
         self._began = True
-        least = self._begin() if self._location is None else 0
-        if self._size <= max(MONOLITHIC, least):
+        if self._location is None:
+            self._begin()
+        if self._at_once:
             self._finish(self._piece(0, self._size))
             return
         while self.done < self._size:
-            self._send(min(max(CHUNK, least), self._size - self.done))
+            self._send(min(max(CHUNK, self._least), self._size - self.done))
         self._finish(b"")
+
+    @property
+    def _at_once(self) -> bool:
+        return self._size <= max(MONOLITHIC, self._least)
 
     def _is_there(self) -> bool:
         answer = self._connection.once("HEAD", f"{self._blobs}/{self._digest}", self._scopes, fine=[404])
         return answer.is_success
 
-    def _begin(self) -> int:
-        """Open a session; the least size of a chunk that the registry wants, in bytes."""
+    def _begin(self) -> None:
+        """Open a session; the registry may say how small a chunk may be, in bytes."""
         answer = self._connection.once(
             "POST", f"{self._blobs}/uploads/", self._scopes, {"Content-Length": "0"}
         )
         self._follow(answer)
         self._reach(0)
         least = answer.headers.get("OCI-Chunk-Min-Length", "")
-        return int(least) if least.isdecimal() else 0
+        self._least = int(least) if least.isdecimal() else 0
 
     def _send(self, size: int) -> None:
         """The next chunk (Content-Range counts as in "end-6" of the specification: both ends included)."""
@@ -105,7 +111,11 @@ class Upload:
         piece = self._piece(self.done, size)
         answer = self._in_session("PATCH", self._location, headers, piece)
         self._follow(answer)
-        self._reach(_confirmed(answer, self.done + size))
+        confirmed = _confirmed(answer, self.done + size)
+        if not self.done < confirmed <= self.done + size:
+            self._give_up_session()
+            raise httpx.RemoteProtocolError("the upload does not get on", request=answer.request)
+        self._reach(confirmed)
 
     def _finish(self, content: _Piece | bytes) -> None:
         """Close the session, with the whole blob if it is small."""
@@ -133,13 +143,13 @@ class Upload:
 
     def _ask_where_it_stands(self) -> None:
         """How far the session has come; what cannot be gone on with is given up, and begun anew."""
-        if self._location is None or self._size <= MONOLITHIC:
+        if self._location is None or self._at_once:
             self._give_up_session()
             return
         try:
             answer = self._connection.once("GET", self._location, self._scopes)
             self._follow(answer)
-            self._reach(_confirmed(answer, 0))
+            self._reach(min(_confirmed(answer, 0), self._size))
         except httpx.HTTPStatusError as error:
             if error.response.is_server_error or error.response.status_code == 429:
                 raise
