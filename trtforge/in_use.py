@@ -49,7 +49,7 @@ def in_use(
             (work / MARK).touch()
             for folder, names in needed(tuple(recipes), store, sources).items():
                 for name in names:
-                    with suppress(FileNotFoundError):  # not made yet
+                    with suppress(FileNotFoundError, PermissionError):  # not made yet; another user's
                         os.utime(store.root / folder / name)
         yield
 

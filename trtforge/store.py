@@ -165,6 +165,8 @@ class Store:
         with self.gc_lock():
             try:
                 os.utime(file)
+            except PermissionError:  # another user's, and so is what may delete it
+                return True
             except FileNotFoundError:
                 return False
         return True

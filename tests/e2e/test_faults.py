@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -20,6 +21,8 @@ import pytest
 from tests.e2e.conftest import CACHE, copy_of_project
 from tests.tiny_stack import CELL, lock_project, make_wheels
 from trtforge.errors import DamagedFile
+from trtforge.gc import collect
+from trtforge.in_use import in_use_since
 from trtforge.layers.sources import OsSource
 from trtforge.locking import os_suite
 from trtforge.progress import Silent
@@ -278,6 +281,21 @@ def test_a_killed_build_is_swept_by_the_next(workshop: Workshop, reference: Work
     assert list(workshop.store.root.glob("tmp/*"))
     assert workshop.digests() == reference.digests()
     assert not list(workshop.store.root.glob("tmp/*"))
+
+
+def test_gc_takes_nothing_from_a_build_that_runs(workshop: Workshop, reference: Workshop) -> None:
+    build = workshop.start("--wheelhouse", str(workshop.house))
+    runs = 0
+    while build.poll() is None:
+        if in_use_since(workshop.store) < math.inf:
+            collect([], workshop.store, 0)
+            runs += 1
+        time.sleep(0.05)
+    out, err = build.communicate()
+    assert build.returncode == 0, err
+    assert [image["digest"] for image in json.loads(out)[0]] == reference.digests()
+    assert runs > 10
+    assert collect([], workshop.store, 0).left == 0
 
 
 def test_two_builds_at_once_make_the_same(workshop: Workshop, reference: Workshop) -> None:
