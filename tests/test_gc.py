@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -8,21 +9,24 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import PROJECT
+from tests.docker_registry import docker_registry
 from tests.lock_factory import BASE, PYTHON3, TENSORRT, lock_of
 from tests.store_factory import finish_images, make_layers
+from trtforge.commands import gc as command
 from trtforge.commands.gc import bytes_of
 from trtforge.errors import RequestError
 from trtforge.gc import Freed, collect, size_of
 from trtforge.image import find_image
 from trtforge.in_use import in_use
 from trtforge.plan import plan_image
+from trtforge.prune import Pruned
 from trtforge.recipe import Recipe, Recipes
 from trtforge.record import Record, find_record, keep_record
 from trtforge.store import Store
@@ -30,7 +34,9 @@ from trtforge.store import Store
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trtforge.catalogue import Catalogue
     from trtforge.cells import Cells
+    from trtforge.registry.namespace import Namespace
 
 
 @pytest.fixture
@@ -298,6 +304,39 @@ def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match="is not a size") as error:
         bytes_of(text)
     assert "50GB" in (error.value.fact("next") or "")
+
+
+def gc(**options: Any) -> None:
+    """The command, as typed."""
+    open_ = {"max_size": None, "registry": None, "registry_ca": None, "plain_http": False, "dry_run": False}
+    command.gc(**{**open_, "json": True, **options})
+
+
+def test_a_registry_is_pruned_instead_of_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "collect", lambda *_, **__: pytest.fail("the store was touched"))
+    told: list[tuple[str, int, bool]] = []
+
+    def prune(namespace: Namespace, _found: Catalogue, keep: int, _progress: object, dry_run: bool) -> Pruned:
+        told.append((str(namespace), keep, dry_run))
+        return Pruned(images=("tensorrt:x-20260101",), freed=5)
+
+    monkeypatch.setattr(command, "prune", prune)
+    with docker_registry(tmp_path) as host:
+        gc(registry=f"{host}/team", dry_run=True)
+    assert told == [(f"{host}/team", 7, True)]
+    assert json.loads(capsys.readouterr().out) == {
+        "dry_run": True,
+        "removed": ["tensorrt:x-20260101"],
+        "freed": 5,
+    }
+
+
+def test_a_size_is_not_a_registrys() -> None:
+    with pytest.raises(RequestError, match="--max-size is about the store") as error:
+        gc(registry="localhost:1/team", max_size="5GB")
+    assert "keep" in (error.value.fact("next") or "")
 
 
 def test_sizes_count_files_and_not_what_links_point_to(tmp_path: Path) -> None:
