@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 
 from trtforge import __version__
 from trtforge.commands.build import build
+from trtforge.commands.catalogue import catalogue
 from trtforge.commands.cells import cells
 from trtforge.commands.doctor import doctor
 from trtforge.commands.engine import engine
@@ -21,9 +22,12 @@ from trtforge.commands.layer import layer
 from trtforge.commands.lock import lock
 from trtforge.commands.nightly import nightly
 from trtforge.commands.plan import plan
+from trtforge.commands.publish import publish
 from trtforge.commands.pull import pull
+from trtforge.commands.push import push
 from trtforge.commands.render import render
 from trtforge.commands.report import report
+from trtforge.commands.rollback import rollback
 from trtforge.commands.schema import schema
 from trtforge.commands.smoke import smoke
 from trtforge.errors import ForgeError, Interrupted, RequestError, as_forge_error
@@ -33,7 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 VERBS = (
-    build, plan, cells, lock, render, pull, nightly, report, smoke, layer, engine, doctor, gc, schema
+    build, plan, cells, lock, render, push, publish, catalogue, pull, rollback, nightly, report,
+    smoke, layer, engine, doctor, gc, schema,
 )  # fmt: skip
 
 

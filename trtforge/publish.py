@@ -9,6 +9,7 @@ unfinished.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from trtforge.staged import staging_tag
 from trtforge.tested import brief, reports_of, require_tested
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import date
 
     from trtforge.catalogue import Catalogue
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 FINISHED = "application/vnd.trtforge.finished.v1"
 """Type of the artifact that the staging tag of a published image leads to where tags cannot be deleted."""
+
+_SKEW_S = 300.0
+"""Seconds by which clocks may differ before we say so."""
 
 
 def promote(
@@ -112,6 +116,31 @@ def is_published(recipe: Recipe, catalogue: Catalogue, repository: Repository, t
         return False
     staging = staging_tag(entry.digest)
     return staging not in tags or repository.find_digest(staging) != entry.digest
+
+
+def published_images(
+    recipes: Iterable[Recipe], catalogue: Catalogue, namespace: Namespace
+) -> dict[str, Digest]:
+    """Of `recipes`, by their key, those whose image is published and need not be made."""
+    distinct = {recipe.key: recipe for recipe in recipes}
+    images = {recipe.image for recipe in distinct.values()}
+    tags = {image: frozenset(namespace.repository(image).tags()) for image in images}
+    found = {}
+    for key, recipe in distinct.items():
+        repository = namespace.repository(recipe.image)
+        entry = catalogue.newest(recipe.image, recipe.ref.rpartition(":")[2])
+        if entry and is_published(recipe, catalogue, repository, tags[recipe.image]):
+            found[key] = entry.digest
+    return found
+
+
+def clock_difference(namespace: Namespace) -> str:
+    """What to say if this machine's clock is not the registry's, by which dates are given; "" if it is."""
+    ahead = (datetime.now(UTC) - namespace.now()).total_seconds()
+    if abs(ahead) <= _SKEW_S:
+        return ""
+    minutes, word = abs(ahead) / 60, "ahead of" if ahead > 0 else "behind"
+    return f"this machine's clock is {minutes:.0f} minutes {word} that of {namespace.host}, which counts"
 
 
 def require_redistribution(namespace: Namespace, policy: RegistryPolicy) -> None:

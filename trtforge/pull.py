@@ -55,7 +55,7 @@ def newest_images(catalogue: Catalogue) -> list[Entry]:
     return sorted(found.values(), key=_order, reverse=True)
 
 
-def _order(entry: Entry) -> tuple[date, int]:
+def _order(entry: Entry) -> tuple[date, int, str]:
     return entry.order
 
 

@@ -59,6 +59,19 @@ def gpu_skipped(report: SmokeReport) -> dict[str, str]:
     }
 
 
+def in_words(report: SmokeReport) -> str:
+    """`report` in a line; what was skipped never looks passed."""
+    skipped: dict[str, list[str]] = {}
+    for result in report.results:
+        if result.status == "skipped":
+            skipped.setdefault(result.reason, []).append(result.name)
+    counts = [f"{report.count('passed')} passed"]
+    if failed := report.count("failed"):
+        counts.append(f"{failed} failed")
+    counts += [f"{len(names)} skipped ({', '.join(names)}: {why})" for why, names in skipped.items()]
+    return ", ".join(counts)
+
+
 def brief(report: SmokeReport) -> SmokeReport:
     """`report` without what the checks saw: an index of thousands of images has to stay small."""
     results = tuple(result.model_copy(update={"detail": {}}) for result in report.results)

@@ -37,6 +37,10 @@ JobsOption = Annotated[
     ),
 ]
 
+SchedulerOption = Annotated[
+    str, typer.Option("--scheduler", help="A Dask scheduler whose workers do the work: tcp://host:8786.")
+]
+
 
 @dataclass(frozen=True)
 class Session:
