@@ -125,6 +125,14 @@ def test_an_upload_session_elsewhere_is_not_told_who_asks(monkeypatch: pytest.Mo
     assert seen == [None]
 
 
+def test_a_malformed_realm_is_no_token_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    def serve(_request: httpx.Request) -> Answer:
+        return Answer(401, headers={"WWW-Authenticate": 'Bearer realm="http://[::1/"'})
+
+    with client(serve, monkeypatch) as web:
+        assert web.get(REGISTRY).status_code == 401
+
+
 @pytest.mark.parametrize(("plain_http", "told"), [(False, False), (True, True)])
 def test_a_token_server_without_tls_is_told_nothing_unless_allowed(
     monkeypatch: pytest.MonkeyPatch, plain_http: bool, told: bool

@@ -219,7 +219,20 @@ def test_references_are_read_as_docker_reads_them(text: str, host: str, name: st
 
 
 @pytest.mark.parametrize(
-    "text", ["", "Upper", "a b", "a:", "x/../y", "host.org/", "a@sha256:12", "a//b", "h.o:/x"]
+    "text",
+    [
+        "",
+        "Upper",
+        "a b",
+        "a:",
+        "x/../y",
+        "host.org/",
+        "a@sha256:12",
+        "a//b",
+        "h.o:/x",
+        "a..b/x",
+        "h.o:123456/x",
+    ],
 )
 def test_what_is_no_reference_is_refused(text: str) -> None:
     with pytest.raises(RequestError):

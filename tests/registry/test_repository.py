@@ -147,9 +147,13 @@ def test_blobs_may_be_elsewhere(
 
 @pytest.mark.parametrize("named", ["http://registry.example/v2/a?b=c", "https://registry.example/v2/a?b=c"])
 def test_a_session_named_by_plain_http_is_asked_for_as_the_registry_is(named: str) -> None:
+    answer = httpx.Response(202, request=httpx.Request("POST", "https://registry.example/v2/x/"))
     with Connection("registry.example", Access()) as connection:  # behind a proxy that ends TLS
-        assert str(connection.followed(httpx.URL(named))) == "https://registry.example/v2/a?b=c"
-        assert str(connection.followed(httpx.URL("http://other/v2/a"))) == "http://other/v2/a"
+        assert str(connection.followed(answer, named)) == "https://registry.example/v2/a?b=c"
+        assert str(connection.followed(answer, "http://other/v2/a")) == "http://other/v2/a"
+        assert str(connection.followed(answer, "../a?b")) == "https://registry.example/v2/a?b"
+        with pytest.raises(httpx.RemoteProtocolError):
+            connection.followed(answer, "http://[::1/")
 
 
 # mounts

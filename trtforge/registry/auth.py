@@ -47,9 +47,17 @@ class Login:
         """Whether the registry itself is at `url`: redirects lead elsewhere."""
         return (url.scheme, url.host, url.port) == (self.address.scheme, self.address.host, self.address.port)
 
-    def may_be_told(self, url: httpx.URL) -> bool:
-        """Whether credentials may be sent to `url`: over TLS, without leaving the machine, or when told."""
-        return url.scheme == "https" or url.host in LOOPBACK or (self.plain_http and url.scheme == "http")
+    def token_server(self, realm: str) -> httpx.URL | None:
+        """Where the registry sends us, if credentials may be sent there.
+
+        They may over TLS, without leaving the machine, or when we were told so.
+        """
+        try:
+            url = httpx.URL(realm)
+        except httpx.InvalidURL:
+            return None
+        allowed = url.scheme == "https" or url.host in LOOPBACK or (self.plain_http and url.scheme == "http")
+        return url if allowed else None
 
 
 class _Authentication(httpx.Auth):
@@ -81,8 +89,7 @@ class _Authentication(httpx.Auth):
         """The header that answers one of the registry's `challenges`."""
         known = find_credentials(self._login.host, os.environ)
         for scheme, parameters in map(challenge, challenges):
-            realm = httpx.URL(parameters.get("realm", ""))
-            if scheme == "bearer" and self._login.may_be_told(realm):
+            if scheme == "bearer" and (realm := self._login.token_server(parameters.get("realm", ""))):
                 granted = yield self._token_request(realm, parameters, known, request)
                 granted.read()
                 return f"Bearer {_token(granted)}" if granted.is_success else None

@@ -68,11 +68,20 @@ class Connection:
         if self._stop.is_set() or self._client.is_closed:
             raise Stopped
 
-    def followed(self, url: httpx.URL) -> httpx.URL:
-        """`url`, which the registry named, as it has to be asked for.
+    def followed(self, answer: httpx.Response, named: str) -> httpx.URL:
+        """The address that `answer` names, absolute or relative to its own.
 
         A registry behind a proxy that ends TLS may know itself by plain HTTP only.
+
+        Raises:
+            httpx.RemoteProtocolError: it is malformed.
         """
+        try:
+            url = answer.request.url.join(named)
+        except httpx.InvalidURL as error:
+            raise httpx.RemoteProtocolError(
+                f"a malformed address: {named}", request=answer.request
+            ) from error
         if self.address.scheme == "https" and url.scheme == "http" and url.host == self.address.host:
             return url.copy_with(scheme="https", port=self.address.port)
         return url

@@ -225,7 +225,7 @@ class Repository:
             )
         if answer.status_code == httpx.codes.ACCEPTED and (location := answer.headers.get("Location")):
             with suppress(httpx.HTTPError):  # an upload session began instead; it would wait for us for days
-                session = self.connection.followed(answer.request.url.join(location))
+                session = self.connection.followed(answer, location)
                 self.connection.once("DELETE", session, self._push)
         return answer.status_code == httpx.codes.CREATED
 
@@ -243,7 +243,7 @@ class Repository:
             answer = self.connection.ask("GET", following, self._pull, fine=fine)
             yield answer
             link = answer.links.get("next", {}).get("url")
-            following = answer.request.url.join(link) if link else None
+            following = self.connection.followed(answer, link) if link else None
 
     def referrers(self, subject: Digest, artifact_type: str) -> list[Digest]:
         """The artifacts of this type that are attached to the manifest `subject`."""

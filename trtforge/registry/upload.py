@@ -163,7 +163,7 @@ class Upload:
         """Go on where the registry says: relative or not, and with all the parameters it put there."""
         location = answer.headers.get("Location")
         if location:
-            self._location = self._connection.followed(answer.request.url.join(location))
+            self._location = self._connection.followed(answer, location)
         elif self._location is None:
             raise httpx.RemoteProtocolError("an upload without a Location", request=answer.request)
 
