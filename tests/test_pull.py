@@ -135,9 +135,7 @@ def test_what_is_not_published_is_answered_with_what_is(cells: Cells, namespace:
     )
     with pytest.raises(RequestError, match=r"cu12\.1-turing is not published") as error:
         ask(namespace, Catalogue(entries=entries), cuda="12.1", arch="turing")
-    assert set((error.value.fact("published") or "").split(", ")) == {
-        tag for one in entries for tag in one.tags
-    }
+    assert error.value.fact("published") == "cu12.1-ampere, cu12.1-ada"
     with pytest.raises(RequestError) as error:
         published(SHORT, namespace, Catalogue())
     assert SHORT in error.value.problem

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 IMAGE = "tensorrt"
 """The image of the chain that people pull; those below come with it, as its layers."""
 
+SHOWN = 20
+"""Tags that are listed at most where another one was asked for."""
+
 
 def published(tag: str, namespace: Namespace, catalogue: Catalogue) -> Entry:
     """The image that `tag`, exact or short, leads to now: after a rollback not the newest.
@@ -31,14 +34,16 @@ def published(tag: str, namespace: Namespace, catalogue: Catalogue) -> Entry:
     repository, name = namespace.repository(IMAGE), f"{namespace.name(IMAGE)}:{tag}"
     digest = repository.find_digest(tag)
     if digest is None:
-        known = dict.fromkeys(other for entry in newest_images(catalogue) for other in entry.tags[::-1])
+        known = list(dict.fromkeys(entry.tags[-1] for entry in newest_images(catalogue)))
+        more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
         raise RequestError(
             f"{name} is not published",
-            ("published", ", ".join(known) or "nothing"),
+            ("published", (", ".join(known[:SHOWN]) or "nothing") + more),
             ("next", "ask for one of these, or build it: the same command without the word pull"),
         )
+    entry = next((one for one in catalogue.of(IMAGE, tag) if one.digest == digest), None)
     # Between its tags and the catalogue's update an image has only its record.
-    entry = catalogue.by_digest(IMAGE, digest) or next(iter(records_of(digest, repository)), None)
+    entry = entry or catalogue.by_digest(IMAGE, digest) or next(iter(records_of(digest, repository)), None)
     if entry is None:
         raise RequestError(
             f"{name} leads to an image that trtforge has not published, so nothing is known of it",
