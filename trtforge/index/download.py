@@ -19,6 +19,7 @@ import httpx
 from trtforge.index.credentials import IndexCredentials
 from trtforge.index.uv import Sources
 from trtforge.patience import Patience, reason_of
+from trtforge.progress import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     from trtforge.progress import Advance
 
 CHUNK = 1 << 20
-
-
-class Stopped(Exception):
-    """The download was told to stop."""
 
 
 class Web:
