@@ -42,24 +42,34 @@ def make_wheels(house: Path) -> tuple[list[Pin], list[Pin]]:
 
 
 def lock_project(
-    root: Path, base: Sequence[Pin], image: Sequence[Pin], packages: Sequence[OsPackage]
+    root: Path,
+    base: Sequence[Pin],
+    image: Sequence[Pin],
+    packages: Sequence[OsPackage],
+    arches: Sequence[str] = ("ampere",),
 ) -> None:
-    """Make the cell `CELL` of the project at `root` consist of these wheels and Debian packages."""
+    """Make the cell `CELL` of the project at `root`, for each of `arches`, consist of these wheels and Debian
+    packages."""
     project = Project(root)
     words = CELL.split()
     request = {axis.removeprefix("--"): (value,) for axis, value in zip(words[::2], words[1::2], strict=True)}
-    (choice,) = project.cells.choose(request)
-    cell = LockedCell(axes=choice.cell.axes(), state="locked", base="base", tensorrt="image")
+    choices = project.cells.choose({**request, "arch": tuple(arches)})
+    cells = {
+        project.cells.tag(one.cell): LockedCell(
+            axes=one.cell.axes(), state="locked", base="base", tensorrt="image"
+        )
+        for one in choices
+    }
     project.write_lock(
         Lock(
             inputs=project.inputs,
-            os={choice.cell.os: tuple(packages)},
+            os={one.cell.os: tuple(packages) for one in choices},
             sets={
                 "base": tuple(pin.filename for pin in base),
                 "image": tuple(pin.filename for pin in image),
             },
             wheels={pin.filename: pin for pin in (*base, *image)},
-            cells={project.cells.tag(choice.cell): cell},
+            cells=cells,
         )
     )
 

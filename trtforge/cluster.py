@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import socket
 import uuid
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distributed import Client, KilledWorker, WorkerPlugin, get_worker
+from distributed.comm.addressing import get_address_host_port
 
 from trtforge.errors import EnvironmentLack, ForgeError, as_forge_error
 from trtforge.graph import Site, Threads
@@ -74,14 +76,19 @@ def cluster(scheduler: str, namespace: Namespace, progress: Progress) -> Iterato
 def _connected(scheduler: str) -> Iterator[Any]:
     client: Any  # half of it has no types
     try:
+        # Asked here first: a client that finds nobody says so in its own way, even at exit.
+        socket.create_connection(get_address_host_port(scheduler), PATIENCE_S).close()
         client = Client(  # type: ignore[no-untyped-call]
             scheduler, timeout=PATIENCE_S, set_as_default=False
         )
     except (OSError, ValueError) as error:  # a TimeoutError is an OSError
         raise EnvironmentLack(
             f"no Dask scheduler answers at {scheduler}",
-            ("found", str(error) or type(error).__name__),
-            ("next", "start one: dask scheduler; its address is what it says first (docs/scale.md)"),
+            ("found", str(error)),
+            (
+                "next",
+                "start one: dask scheduler; its address, tcp://..., is what it says first (docs/scale.md)",
+            ),
         ) from error
     with client:
         try:
