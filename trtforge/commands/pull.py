@@ -26,6 +26,7 @@ from trtforge.registry.namespace import Namespace
 from trtforge.smoke import SmokeReport, as_table
 from trtforge.smoke import smoke as run_smoke
 from trtforge.terminal import Terminal, megabytes
+from trtforge.tested import in_words
 
 IN_EXACT_TAGS = ("torch", "tensorrt", "python")
 """The axes that a short tag does not tell: who names one of them means the exact tag."""
@@ -147,14 +148,7 @@ def _tested(report: SmokeReport | None) -> str:
     """What the tests said when the image was published; what was skipped never looks passed."""
     if report is None:
         return "no results of its own; --smoke tests it here"
-    skipped: dict[str, list[str]] = {}
-    for result in report.results:
-        if result.status == "skipped":
-            skipped.setdefault(result.reason, []).append(result.name)
-    told = [f"skipped: {', '.join(names)} ({reason})" for reason, names in skipped.items()]
-    failed = [f"{report.count('failed')} failed"] if report.count("failed") else []
-    text = "; ".join([f"{report.count('passed')} passed", *failed, *told])
-    return f"{text}{'; --smoke tests it here' if skipped else ''}"
+    return in_words(report) + ("; --smoke tests it here" if report.count("skipped") else "")
 
 
 def _answer(one: Wanted, namespace: Namespace, here: Pulled | None = None) -> dict[str, Any]:

@@ -19,12 +19,12 @@ from docker.types import LogConfig
 from docker.utils import version_lt
 
 from trtforge.engine.address import default_address, open_api
-from trtforge.engine.docker_archive import LoadableImage, docker_archive, sent_layers
-from trtforge.engine.errors import EngineSays, engine_errors
+from trtforge.engine.errors import engine_errors
 from trtforge.engine.file_tree import Entry, file_tree
 from trtforge.engine.gpu import device_seen, gpu_request
+from trtforge.engine.load import load
 from trtforge.engine.pull import pull
-from trtforge.errors import BuildError, EnvironmentLack, ForgeError
+from trtforge.errors import EnvironmentLack
 from trtforge.progress import ignore
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from docker.types import DeviceRequest
 
+    from trtforge.engine.docker_archive import LoadableImage
     from trtforge.oci import Digest
     from trtforge.progress import Advance, Progress
     from trtforge.store import Store
@@ -99,7 +100,13 @@ class Engine:
 
     def has(self, ref: str) -> bool:
         """Is there an image with this tag or ID?"""
-        return self._id(ref) is not None
+        return self.find_id(ref) is not None
+
+    def find_id(self, ref: str) -> str | None:
+        """The ID of the image with this tag or ID, if there is one."""
+        with self.errors("look up an image"), contextlib.suppress(docker.errors.ImageNotFound):
+            return str(self.api.inspect_image(ref)["Id"])
+        return None
 
     def layers_present(self, diff_ids: Sequence[Digest]) -> int:
         """How many leading layers of the chain `diff_ids` the Engine has already."""
@@ -120,56 +127,7 @@ class Engine:
             EnvironmentLack: the Engine went away or its disk is full.
             BuildError: the Engine refuses the image, or ends up with another one than was sent.
         """
-        diff_ids = [layer.diff_id for layer in image.layers]
-        # The containerd image store keeps blobs, not chains of layers: it needs the whole archive.
-        present = 0 if self.containerd_store() else self.layers_present(diff_ids)
-        had = {tag: self._id(tag) for tag in image.tags}
-        try:
-            try:
-                self._send(image, store, present, progress)
-            except BuildError as error:
-                if not present or error.fact("engine") is None:
-                    raise
-                # The image that had the leading layers may have been removed meanwhile.
-                self._send(image, store, 0, progress)
-            return self._verify(image, diff_ids)
-        except ForgeError:
-            # The containerd image store gives the tag even to what it could not unpack.
-            with contextlib.suppress(ForgeError):
-                for tag in (tag for tag in image.tags if self._id(tag) != had[tag]):
-                    self.remove(tag)
-            raise
-
-    def _id(self, ref: str) -> str | None:
-        with self.errors("look up an image"), contextlib.suppress(docker.errors.ImageNotFound):
-            return str(self.api.inspect_image(ref)["Id"])
-        return None
-
-    def _send(self, image: LoadableImage, store: Store, present: int, progress: Progress) -> None:
-        size = sum(layer.unpacked for layer in sent_layers(image, present))
-        kept = f" ({present} of {len(image.layers)} layers are there)" if present else ""
-        with (
-            self.errors(f"load {image.name}"),
-            progress.task(f"load {image.name} into the Engine{kept}", size) as advance,
-        ):
-            for event in self.api.load_image(docker_archive(image, store, present, advance)):
-                advance(0)  # unpacking takes longer than sending, and can be ended too
-                if "error" in event:
-                    raise EngineSays(event["error"])
-
-    def _verify(self, image: LoadableImage, diff_ids: list[Digest]) -> str:
-        with self.errors(f"look at {image.name}, just loaded"):
-            found = self.api.inspect_image(image.name)
-        same = (
-            found["RootFS"].get("Layers") == diff_ids if self.containerd_store() else found["Id"] == image.id
-        )
-        if not same:
-            raise BuildError(
-                f"the Engine made another image of {image.name} than was sent",
-                ("sent", image.id),
-                ("found", found["Id"]),
-            )
-        return str(found["Id"])
+        return load(self, image, store, progress)
 
     def pull(self, reference: str, progress: Progress, size: int | None = None) -> str:
         """Pull an image from its registry, logged in as Docker's config.json says; its ID here.
