@@ -62,7 +62,10 @@ class SharedPlace(Workplace):
                 access = self.namespace.access
                 insecure = [self.namespace.host] if access.plain_http else []
                 fresh = fresh_engine(self.cache, insecure, access.ca)
-                self._engines.append(self._end.enter_context(fresh))
+                engine = self._end.enter_context(fresh)
+                if not engine.disposable:
+                    self.progress.note(f"no throw-away Engine here: images are tested in {engine.address}")
+                self._engines.append(engine)
             return self._engines[0]
 
     def close(self) -> None:
