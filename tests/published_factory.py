@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from tests.conftest import PROJECT
 from tests.lock_factory import lock_of
 from tests.store_factory import finish_images
-from trtforge.entry import Entry, dated_tag
+from trtforge.catalogue import IMAGES
+from trtforge.entry import Entry, dated_tag, is_dated, records_of
 from trtforge.facts import facts_of
 from trtforge.oci import MANIFEST, Digest, digest_of
 from trtforge.progress import Silent
@@ -75,10 +76,10 @@ def report_of(name: str = "image", *, gpu: bool = False, ok: bool = True) -> Smo
 
 
 def changed(lock: Lock, package: str, digit: str) -> Lock:
-    """`lock` in which one wheel is another file."""
+    """`lock` in which one wheel is another file; `digit`: what the hash of it repeats."""
     (old,) = (pin for pin in lock.wheels.values() if pin.name == package)
     return lock.model_copy(
-        update={"wheels": {**lock.wheels, old.filename: old.model_copy(update={"sha256": digit * 64})}}
+        update={"wheels": {**lock.wheels, old.filename: old.model_copy(update={"sha256": (digit * 64)[:64]})}}
     )
 
 
@@ -146,3 +147,28 @@ class Publisher:
 
     def leads_to(self, tag: str, image: str = "tensorrt") -> Digest | None:
         return self.namespace.repository(image).find_digest(tag)
+
+
+def require_whole(namespace: Namespace, seen: dict[str, Digest] | None = None) -> None:
+    """See that each public tag leads to a whole image with a record, and each dated one to its own.
+
+    Args:
+        seen: what tags led to before: dated ones still do, and what leads where it led is whole.
+    """
+    seen = {} if seen is None else seen
+    for image in IMAGES:
+        repository = namespace.repository(image)
+        for tag in repository.tags():
+            name = f"{image}:{tag}"
+            if tag.startswith(("staging-", "sha256-")):
+                continue
+            digest = repository.find_digest(tag)
+            assert digest
+            if seen.get(name) == digest:
+                continue
+            assert not (name in seen and is_dated(tag)), f"{name} was moved"
+            seen[name] = digest
+            assert repository.find_manifest(digest)
+            records = records_of(digest, repository)
+            assert records, f"{name} has no record"
+            assert not is_dated(tag) or tag in {one.dated for one in records}

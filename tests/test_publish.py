@@ -9,9 +9,9 @@ import pytest
 
 from tests.docker_registry import docker_registry
 from tests.memory_registry import MemoryNamespace
-from tests.published_factory import Publisher, changed, report_of
+from tests.published_factory import Publisher, changed, report_of, require_whole
 from trtforge.catalogue import REPOSITORY, TAG, read_catalogue
-from trtforge.entry import dated_tag, is_dated, records_of
+from trtforge.entry import dated_tag
 from trtforge.errors import EnvironmentLack, ForeignTag, NotTested, RequestError
 from trtforge.oci import MANIFEST, Digest
 from trtforge.policy import RegistryPolicy
@@ -47,19 +47,7 @@ def publisher(registry: str, tmp_path: Path, cells: Cells) -> Iterator[Publisher
 
 
 def whole(publisher: Publisher) -> None:
-    """See that each public tag leads to a whole image with a record, and each dated one to its own."""
-    for image in IMAGES:
-        repository = publisher.namespace.repository(image)
-        for tag in repository.tags():
-            if tag.startswith(("staging-", "sha256-")):
-                continue
-            digest = repository.find_digest(tag)
-            assert digest
-            assert repository.find_manifest(digest)
-            records = records_of(digest, repository)
-            assert records, f"{image}:{tag} has no record"
-            if is_dated(tag):
-                assert [one for one in records if one.dated == tag]
+    require_whole(publisher.namespace)
 
 
 def put_foreign(publisher: Publisher, tag: str) -> Digest:
