@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -62,6 +63,34 @@ def test_a_shared_layer_above_a_different_one_is_sent(fake: FakeEngine, store: S
     assert engine.layers_present([layer.diff_id for layer in image_of(store, b"x", b"b").layers]) == 0
     assert engine.layers_present([layer.diff_id for layer in image_of(store, b"a", b"x").layers]) == 1
     assert engine.layers_present([layer.diff_id for layer in image_of(store, b"a").layers]) == 1
+
+
+@pytest.mark.parametrize(("free", "fits"), [(4095, False), (4096, True)])
+def test_an_image_is_not_sent_where_it_finds_no_room(
+    fake: FakeEngine, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, fits: bool
+) -> None:
+    """The archive and what is unpacked of it lie there at the same time."""
+    engine = Engine.connect(fake.address)
+    monkeypatch.setattr(engine, "folder", lambda: tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=free))
+    image = image_of(store, bytes(2048))
+    assert sum(layer.unpacked for layer in image.layers) == 2048
+    if fits:
+        engine.load(image, store, Silent())
+    else:
+        with pytest.raises(EnvironmentLack, match="no room to load some/image:1"):
+            engine.load(image, store, Silent())
+    assert len(fake.loads) == fits
+
+
+def test_a_distant_engine_s_disk_is_its_own_business(fake: FakeEngine, tmp_path: Path) -> None:
+    fake.info = {"DockerRootDir": str(tmp_path)}
+    engine = Engine.connect(fake.address)
+    assert engine.folder() is None
+    engine.address = "unix:///run/docker.sock"
+    assert engine.folder() == tmp_path
+    fake.info = {"DockerRootDir": str(tmp_path / "not there")}
+    assert engine.folder() is None
 
 
 def test_a_layer_that_occurs_twice_is_sent_once(fake: FakeEngine, store: Store) -> None:

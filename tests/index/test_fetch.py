@@ -22,11 +22,11 @@ from tests.loopback_index import (
     tiny_wheel,
 )
 from trtforge.errors import EnvironmentLack, HashMismatch, IndexUnreachable, LockError
-from trtforge.index.fetch import fetch
+from trtforge.index.fetch import fetch, fetch_each
 from trtforge.index.pins import Pin
 from trtforge.index.resolve import Need, Sources, resolve
 from trtforge.patience import Patience
-from trtforge.progress import Silent
+from trtforge.progress import Silent, Stoppable, Stopped
 from trtforge.store import Store
 
 if TYPE_CHECKING:
@@ -171,6 +171,64 @@ def test_a_build_with_another_result_is_refused(index: LoopbackIndex, store: Sto
     (pin,) = resolve([Need("careless")], constraints=(), sources=sources, **IMAGE)
     with pytest.raises(HashMismatch, match="built from"):
         get([pin.model_copy(update={"sha256": "0" * 64})], store)
+    assert whole_files(store) == set()
+
+
+def test_what_cannot_be_had_does_not_keep_the_rest_from_coming(
+    index: LoopbackIndex, store: Store, tmp_path: Path
+) -> None:
+    house = tmp_path / "house"
+    house.mkdir()
+    good = [pin_of(tiny_wheel(index.folder, name, "1.0")) for name in ("one", "two")]
+    broken = tiny_wheel(index.folder, "broken", "1.0")
+    index.faults[broken.name] = [Status(404)]
+    changed = pin_of(tiny_wheel(index.folder, "changed", "1.0")).model_copy(update={"sha256": "0" * 64})
+    gone = [changed.model_copy(update={"name": name, "filename": f"{name}.whl", "sha256": digit * 64})
+            for name, digit in (("gone", "1"), ("lost", "2"))]  # fmt: skip
+    elsewhere = changed.model_copy(update={"name": "libs", "index": "nvidia", "sha256": "3" * 64})
+    failed = fetch_each(
+        [*good, pin_of(broken), changed, *gone, elsewhere],
+        store,
+        Sources(indexes={"nvidia": "http://127.0.0.1:1/"}),
+        Silent(),
+        python=IMAGE["python"],
+        platform=IMAGE["platform"],
+        patience=HASTE,
+    )
+    assert whole_files(store) == {pin.filename for pin in good}
+    assert {sha256: type(error) for sha256, error in failed.items()} == {
+        pin_of(broken).sha256: IndexUnreachable,
+        changed.sha256: LockError,
+        gone[0].sha256: LockError,
+        gone[1].sha256: LockError,
+        elsewhere.sha256: IndexUnreachable,
+    }
+    assert "gone" in failed[gone[0].sha256].problem
+
+
+def test_a_wheel_that_the_wheelhouse_lacks_does_not_keep_the_rest_from_coming(
+    store: Store, tmp_path: Path
+) -> None:
+    good = pin_of(tiny_wheel(tmp_path, "one", "1.0"))
+    gone = good.model_copy(update={"name": "two", "filename": "two.whl", "sha256": "2" * 64})
+    sources = Sources(wheelhouse=tmp_path, offline=True)
+    failed = fetch_each(
+        [good, gone], store, sources, Silent(), python=IMAGE["python"], platform=IMAGE["platform"]
+    )
+    assert (whole_files(store), list(failed)) == ({good.filename}, [gone.sha256])
+
+
+def test_fetching_is_ended_by_its_progress(index: LoopbackIndex, store: Store) -> None:
+    wheel = tiny_wheel(index.folder, "big", "1.0", files=LARGE)
+    until = threading.Event()
+    index.faults[wheel.name] = [StallAfter(1000, until)]
+    progress = Stoppable(Silent())
+    threading.Timer(0.5, progress.stop).start()
+    try:
+        with pytest.raises(Stopped):
+            get([pin_of(wheel)], store, progress=progress)
+    finally:
+        until.set()
     assert whole_files(store) == set()
 
 

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from itertools import takewhile
 from operator import eq
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import docker.errors
@@ -286,6 +287,12 @@ class Engine:
         """Does it keep images as containerd does (Docker 29's default)? IDs are manifest digests there."""
         status = self._info().get("DriverStatus") or []
         return any(str(value).startswith("io.containerd.snapshotter") for _name, value in status)
+
+    def folder(self) -> Path | None:
+        """Where it keeps images, if that is a folder of this machine."""
+        folder = Path(self._info().get("DockerRootDir") or "")
+        here = self.address.startswith("unix:") and folder.is_absolute() and folder.exists()
+        return folder if here else None
 
     def _info(self) -> dict[str, Any]:
         with self.errors("describe itself"):

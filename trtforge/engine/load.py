@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from trtforge.engine.docker_archive import docker_archive, sent_layers
 from trtforge.engine.errors import EngineSays
-from trtforge.errors import BuildError, ForgeError
+from trtforge.errors import BuildError, EnvironmentLack, ForgeError
 
 if TYPE_CHECKING:
     from trtforge.engine.docker_archive import LoadableImage
@@ -42,6 +43,7 @@ def load(engine: Engine, image: LoadableImage, store: Store, progress: Progress)
 
 def _send(engine: Engine, image: LoadableImage, store: Store, present: int, progress: Progress) -> None:
     size = sum(layer.unpacked for layer in sent_layers(image, present))
+    _check_room(engine, image.name, size)
     kept = f" ({present} of {len(image.layers)} layers are there)" if present else ""
     with (
         engine.errors(f"load {image.name}"),
@@ -51,6 +53,25 @@ def _send(engine: Engine, image: LoadableImage, store: Store, present: int, prog
             advance(0)  # unpacking takes longer than sending, and can be ended too
             if "error" in event:
                 raise EngineSays(event["error"])
+
+
+def _check_room(engine: Engine, name: str, size: int) -> None:
+    """See that the Engine's disk, where it can be seen from here, has room for `size` bytes of layers.
+
+    Raises:
+        EnvironmentLack: it has not.
+    """
+    folder = engine.folder()
+    if folder is None:
+        return
+    needed, free = 2 * size, shutil.disk_usage(folder).free  # the archive lies beside what is unpacked of it
+    if needed > free:
+        raise EnvironmentLack(
+            f"the Engine's disk has no room to load {name}",
+            ("needed", f"{needed / 1e9:.1f} GB"),
+            ("free", f"{free / 1e9:.1f} GB under {folder}"),
+            ("next", "docker system df says what is there; docker image rm or prune frees some"),
+        )
 
 
 def _verify(engine: Engine, image: LoadableImage, diff_ids: list[Digest]) -> str:
