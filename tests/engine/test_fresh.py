@@ -10,7 +10,8 @@ import pytest
 
 from tests.fake_engine import FakeEngine, running
 from trtforge.engine import fresh as engine_fresh
-from trtforge.engine.fresh import fresh_engine, mounts_below, settings
+from trtforge.engine.fresh import fresh_engine, settings
+from trtforge.engine.own import mounts_below
 from trtforge.errors import EnvironmentLack
 
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-import subprocess
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,17 +125,6 @@ def _remove(own: OwnEngine) -> None:
     with suppress(EnvironmentLack):  # it does not end by itself
         own.stop()
     own.kill()
+    own.unmount()
     for place in {own.home, own.run}:
-        for mount in mounts_below(place, Path("/proc/self/mountinfo").read_text(encoding="utf-8")):
-            subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
         shutil.rmtree(place, ignore_errors=True)
-
-
-def mounts_below(folder: Path, mountinfo: str) -> list[Path]:
-    """The mount points below `folder`, innermost first; `mountinfo` as in proc_pid_mountinfo(5)."""
-    points = [Path(_unescaped(line.split(" ")[4])) for line in mountinfo.splitlines()]
-    return sorted((point for point in points if point.is_relative_to(folder)), reverse=True)
-
-
-def _unescaped(field: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -146,6 +147,7 @@ class OwnEngine:
         os.kill(pid, signal.SIGTERM)
         if not _wait_until(lambda: not self.is_ours(pid)):
             raise EnvironmentLack(f"the Engine (process {pid}) does not end", ("log", str(self.log)))
+        self.unmount()
         if self.run != self.home:
             shutil.rmtree(self.run, ignore_errors=True)
         return True
@@ -159,6 +161,12 @@ class OwnEngine:
                     os.kill(pid, signal.SIGKILL)
                 _wait_until(lambda pid=pid: not _arguments(pid))  # type: ignore[misc]
 
+    def unmount(self) -> None:
+        """Unmount what an Engine that was killed left mounted in its folders; it must have ended."""
+        mounted = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+        for point in [*mounts_below(self.home, mounted), *mounts_below(self.run, mounted)]:
+            subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
+
     def _is_containerd(self, pid: int) -> bool:
         arguments = _arguments(pid)
         folder = os.fsencode(self.run / "exec") + b"/"
@@ -166,9 +174,19 @@ class OwnEngine:
         return named and any(argument.startswith(folder) for argument in arguments)
 
 
+def mounts_below(folder: Path, mountinfo: str) -> list[Path]:
+    """The mount points in `folder`, innermost first; `mountinfo` as in proc_pid_mountinfo(5)."""
+    points = [Path(_unescaped(line.split(" ")[4])) for line in mountinfo.splitlines()]
+    return sorted((point for point in points if point.is_relative_to(folder)), reverse=True)
+
+
 def find_dockerd() -> str | None:
     """The program, if it is installed."""
     return shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}")
+
+
+def _unescaped(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
 
 
 def _arguments(pid: int) -> list[bytes]:
