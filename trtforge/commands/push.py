@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from trtforge.build import Build, Built
+from trtforge.catalogue import Catalogue, read_catalogue
 from trtforge.commands.registry_options import (
     PlainHttpOption,
     RegistryCaOption,
@@ -16,6 +17,7 @@ from trtforge.commands.registry_options import (
 from trtforge.commands.selection import JobsOption, Session, with_session
 from trtforge.errors import BuildError
 from trtforge.image import find_image
+from trtforge.oci import Digest
 from trtforge.progress import Progress
 from trtforge.publish import require_redistribution
 from trtforge.registry.namespace import Namespace
@@ -46,14 +48,13 @@ def push(
         lock = project.lock_missing(cells, project.read_lock(), progress)
         built = Build(project, progress, jobs=session.jobs(jobs).count).run(cells, lock)
         images = {one.recipe.key: one for cell in built for one in cell.chain}
+        catalogue = read_catalogue(namespace, progress)
         pushed = [
-            (namespace.name(one.recipe.image), _push(one, namespace, project.store, progress))
-            for one in images.values()
+            _push(one, _tag(one, catalogue), namespace, project.store, progress) for one in images.values()
         ]
-    for repository, done in pushed:
-        name = f"{repository}:{staging_tag(done.digest)}"
+    for name, done in pushed:
         terminal.say("", name, f"  digest   {done.digest}", f"  layers   {_ways(done)}")
-    terminal.answer([_answer(repository, done) for repository, done in pushed])
+    terminal.answer([_answer(name, done) for name, done in pushed])
     for cell in built:
         if cell.error:
             terminal.trouble(cell.error, ("cell", project.cells.tag(cell.cell)))
@@ -61,8 +62,15 @@ def push(
         raise typer.Exit(1)
 
 
-def _push(one: Built, namespace: Namespace, store: Store, progress: Progress) -> Pushed:
-    """Push an image; layers that other repositories of the namespace have are mounted from there."""
+def _tag(one: Built, catalogue: Catalogue) -> str:
+    """A staging tag; for an image that is published, and needs none, its dated one."""
+    digest = Digest(one.record.digest)
+    published = catalogue.by_digest(one.recipe.image, digest)
+    return published.dated if published else staging_tag(digest)
+
+
+def _push(one: Built, tag: str, namespace: Namespace, store: Store, progress: Progress) -> tuple[str, Pushed]:
+    """Push an image, whose layers are mounted from where the namespace has them; its name, and how."""
     image = find_image(one.recipe.ref, one.recipe.key, store)
     if image is None:
         raise BuildError(
@@ -73,7 +81,8 @@ def _push(one: Built, namespace: Namespace, store: Store, progress: Progress) ->
         repositories.append(namespace.repository(below.image))
         below = below.parent
     target = namespace.repository(one.recipe.image)
-    return push_image(image, staging_tag(image.digest), target, store, progress, sources=repositories)
+    pushed = push_image(image, tag, target, store, progress, sources=repositories)
+    return f"{namespace.name(one.recipe.image)}:{tag}", pushed
 
 
 def _ways(done: Pushed) -> str:
@@ -81,7 +90,6 @@ def _ways(done: Pushed) -> str:
     return ", ".join(f"{megabytes(size)} {way}" for way, size in ways.items() if size)
 
 
-def _answer(repository: str, done: Pushed) -> dict[str, Any]:
-    name = f"{repository}:{staging_tag(done.digest)}"
+def _answer(name: str, done: Pushed) -> dict[str, Any]:
     sizes = {"uploaded": done.uploaded, "mounted": done.mounted, "present": done.present}
     return {"name": name, "digest": done.digest, **sizes}
