@@ -44,10 +44,13 @@ test-rest: engine
 test-unit: setup-test  ## The fast tests.
 	$(VENV)/python -m pytest -n 2 -m "not e2e"
 
-lint: setup-test  ## ruff and mypy --strict.
+lint: setup-test  ## ruff and mypy --strict; the workflows by zizmor, their schemas and actionlint.
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
+	$(VENV)/zizmor --offline --quiet .github/workflows
+	$(VENV)/check-jsonschema --quiet --builtin-schema vendor.gitlab-ci .gitlab-ci.yml ci/*.yml
+	./scripts/actionlint .github/workflows/*.yml
 
 bench: setup-test engine  ## Measure against other tools; results go to bench/results/.
 	$(VENV)/python -m bench.main_job
