@@ -185,6 +185,19 @@ def test_the_machine_decides_where_nothing_is_said(team: str, shop: Shop, tmp_pa
     assert "driver 525 or newer" in done.stderr
 
 
+def test_the_bridge_of_another_engine_stays_as_it_is(engine: Engine, cache: Path) -> None:
+    bridge = Path("/sys/class/net/docker0/ifindex")
+    if engine.address.startswith("unix:") and bridge.exists():
+        before = bridge.read_text(), _routes()
+        with fresh_engine(cache):
+            pass
+        assert (bridge.read_text(), _routes()) == before
+
+
+def _routes() -> list[str]:
+    return [line for line in Path("/proc/net/route").read_text().splitlines() if line.startswith("docker0")]
+
+
 def test_an_engine_that_is_used_otherwise_is_left_as_it_was(shop: Shop, engine: Engine) -> None:
     reference, _image = shop.publish(b"at hand")
     assert verify_image(reference, engine, Silent()).ok

@@ -1,9 +1,9 @@
 """A throw-away Engine: empty at its start, gone at its end, so that what is pulled truly was pulled.
 
-It keeps everything in a folder of its own below `<cache>/fresh` and touches nothing of the machine: no
-bridge, no firewall rules, no other socket. Of the machine's own Docker it takes over how GPUs reach
-containers and how registries are reached (/etc/docker/daemon.json). A folder is held by the process that
-uses it: the Engines of processes that were killed are ended and removed by the next one.
+It keeps everything in a folder of its own below `<cache>/fresh` and changes nothing of the machine: no
+firewall rules, no other socket; its containers have no network. Of the machine's own Docker it takes over
+how GPUs reach containers and how registries are reached (/etc/docker/daemon.json). A folder is held by the
+process that uses it: the Engines of processes that were killed are ended and removed by the next one.
 """
 
 from __future__ import annotations
@@ -41,13 +41,16 @@ TAKEN_OVER = (
 """How the machine's containers get GPUs, and how its Engine reaches registries (dockerd's daemon.json)."""
 
 OPTIONS = (
-    "--bridge=none",
     "--iptables=false",
+    "--ip6tables=false",
     "--ip-forward=false",
+    "--ip-masq=false",
     "--shutdown-timeout=5",
     "--containerd-namespace=trtforge-fresh",
 )
-"""Nothing on the machine's network; names of our own in a containerd that runs already and is used then."""
+"""The machine's network stays as it is. Not --bridge=none: that deletes docker0, whoever else uses it (moby,
+daemon_unix.go: removeDefaultBridgeInterface); otherwise docker0 is taken as it is found. The namespace is for
+a containerd that runs already, which dockerd uses then."""
 
 
 @contextmanager
