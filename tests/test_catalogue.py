@@ -109,6 +109,14 @@ CATALOGUES = st.lists(ENTRIES, max_size=6, unique_by=lambda entry: entry.dated).
 )
 
 
+def test_a_merged_catalogue_knows_what_was_added() -> None:
+    first, second = entry_of(), entry_of(number=2)
+    before = Catalogue(entries=(first,))
+    assert before.newest("tensorrt", first.exact) == first
+    after = merged(before, [second], tags_of(first, second))
+    assert after.newest("tensorrt", first.exact) == second
+
+
 def tags_of(*entries: Entry) -> dict[str, set[str]]:
     return {"tensorrt": {entry.dated for entry in entries}}
 

@@ -15,13 +15,12 @@ import zlib
 from collections import defaultdict
 from datetime import date  # noqa: TC003 (pydantic needs it at run time)
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trtforge.entry import Entry, is_dated, records_of
 from trtforge.errors import BuildError, EnvironmentLack
-from trtforge.oci import canonical_json
 from trtforge.registry.artifact import put_artifact, read_artifact
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ __all__ = ["IMAGES", "Catalogue", "Entry", "current", "merged", "read_catalogue"
 
 _FAMILY = "application/vnd.trtforge.catalogue."
 CATALOGUE = f"{_FAMILY}v1+gzip"
-"""Gzip of canonical JSON. Another meaning of a field there is needs another version; a new field does not."""
+"""Gzip of JSON. Another meaning of a field there is needs another version; a new field does not."""
 
 REPOSITORY, TAG = "catalogue", "latest"
 
@@ -78,6 +77,10 @@ class Catalogue(BaseModel):
         below = next((found for found in self.entries if found.digest == entry.parent), None)
         return (self.packages(below) if below else {}) | entry.packages
 
+    def having(self, **fields: Any) -> Catalogue:
+        """It with other `fields`. (`model_copy` would take over what was worked out of the old ones.)"""
+        return Catalogue(**(dict(self) | fields))
+
     @cached_property
     def _newest_first(self) -> list[Entry]:
         return sorted(self.entries, key=lambda entry: entry.order, reverse=True)
@@ -114,7 +117,7 @@ def merged(
         for key, entry in sorted(entries.items())
         if key not in gone and entry.dated in tagged.get(entry.image, ())
     ]
-    return found.model_copy(update={"entries": tuple(kept)})
+    return found.having(entries=tuple(kept))
 
 
 def read_catalogue(namespace: Namespace, progress: Progress) -> Catalogue:
@@ -154,7 +157,7 @@ def update_catalogue(
         found = _read(namespace, progress if attempt == 0 else None)
         wanted = _from_records(found or Catalogue(), added, namespace, removed)
         if idle is not None:
-            wanted = wanted.model_copy(update={"idle": dict(idle)})
+            wanted = wanted.having(idle=dict(idle))
         if wanted == found:
             return wanted
         if attempt:
@@ -162,6 +165,7 @@ def update_catalogue(
             if repository.find_digest(TAG) != before:
                 continue  # somebody else wrote: what we have read is old
         written = put_artifact(repository, CATALOGUE, _packed(wanted), tag=TAG)
+        _remember(written, wanted)
         if before not in (None, written):
             _forget(before, namespace)
     raise EnvironmentLack(
@@ -179,15 +183,23 @@ def current(namespace: Namespace, catalogue: Catalogue, image: str, tag: str) ->
 
 def _read(namespace: Namespace, progress: Progress | None) -> Catalogue | None:
     """The catalogue; None where there is none that can be read."""
+    repository = namespace.repository(REPOSITORY)
     try:
-        body = read_artifact(namespace.repository(REPOSITORY), TAG, CATALOGUE)
-        return None if body is None else Catalogue.model_validate_json(gzip.decompress(body))
+        digest = repository.find_digest(TAG)
+        if digest is None or (known := _read_before.get(digest)):
+            return known if digest else None
+        body = read_artifact(repository, digest, CATALOGUE)
+        if body is None:  # replaced just now, and gone
+            return None
+        found = Catalogue.model_validate_json(gzip.decompress(body))
+        _remember(digest, found)
+        return found
     except (BuildError, ValidationError, OSError, EOFError, zlib.error) as error:
-        found = error.fact("found") if isinstance(error, BuildError) else None
-        if found and found != CATALOGUE and found.startswith(_FAMILY):
+        kind = error.fact("found") if isinstance(error, BuildError) else None
+        if kind and kind != CATALOGUE and kind.startswith(_FAMILY):
             raise EnvironmentLack(
                 f"the catalogue of {namespace} is of another version of trtforge",
-                ("found", found),
+                ("found", kind),
                 ("next", "use the trtforge that others use who publish there"),
             ) from error
         reason = error.problem if isinstance(error, BuildError) else str(error).splitlines()[0]
@@ -218,8 +230,18 @@ def _recorded(image: str, tag: str, namespace: Namespace) -> Entry | None:
     return next((entry for entry in records if (entry.image, entry.dated) == (image, tag)), None)
 
 
+_read_before: dict[str, Catalogue] = {}
+"""The catalogue that was read or written last, by the digest of its artifact: thousands of entries take a
+second to check, and a run of many cells reads it after each."""
+
+
+def _remember(digest: Digest, catalogue: Catalogue) -> None:
+    _read_before.clear()
+    _read_before[digest] = catalogue
+
+
 def _packed(catalogue: Catalogue) -> bytes:
-    return gzip.compress(canonical_json(catalogue.model_dump(mode="json")), mtime=0)
+    return gzip.compress(catalogue.model_dump_json().encode(), mtime=0)
 
 
 def _forget(digest: Digest, namespace: Namespace) -> None:
