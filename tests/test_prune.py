@@ -100,6 +100,18 @@ def test_old_images_go_with_their_records_and_their_own_blobs(
         assert go(publisher) == Pruned()
 
 
+def test_what_a_day_publishes_after_a_prune_is_its_newest(publisher: Publisher) -> None:
+    """The dated tags that went are given to nobody else: what has them would be older than what stayed."""
+    names = []
+    for digit in "abcdef":
+        entry = publisher.promote(publisher.make(changed(publisher.lock, "onnx", digit)))[-1]
+        assert publisher.leads_to(SHORT) == entry.digest
+        names.append(entry.dated)
+        go(publisher, keep=1)
+        assert dated(publisher) == [entry.dated]
+    assert names[1:] == [f"{names[0]}.{number}" for number in range(2, 7)]
+
+
 def test_what_a_tag_leads_to_stays_whoever_s_tag_it_is(memory: MemoryNamespace, publisher: Publisher) -> None:
     entries = publish_days(memory, publisher)
     repository = publisher.namespace.repository("tensorrt")

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from trtforge.catalogue import REPOSITORY
-from trtforge.entry import dated_tag
+from trtforge.entry import dated_tag, number_of
 from trtforge.errors import EnvironmentLack
 from trtforge.oci import digest_of
 from trtforge.registry.artifact import put_artifact
@@ -42,7 +42,7 @@ _PAUSE_S = 0.03
 def take_dated_tag(
     namespace: Namespace, image: str, exact: str, day: date, digest: Digest, put: Callable[[str], None]
 ) -> str:
-    """The last dated tag of `day` if it is this image's already, else the first free one, taken by `put`.
+    """The last dated tag of `day` if it is this image's already, else the next one, taken by `put`.
 
     Args:
         digest: the image that is to have it. put: attaches the record, then writes the tag it is given.
@@ -52,7 +52,9 @@ def take_dated_tag(
     def holds(number: int) -> Digest | None:
         return repository.find_digest(dated_tag(exact, day, number)) if number else None
 
-    number, attempts = 1, 0
+    # Not the first that is free: of a day that published many, a prune takes the first ones.
+    taken = (found for tag in repository.tags() if dated_tag(exact, day, found := number_of(tag)) == tag)
+    number, attempts = max(taken, default=1), 0
     while True:
         while holds(number) or holds(number + 1):  # one may be left out, behind a dead process's claim
             number, attempts = number + 1, 0
