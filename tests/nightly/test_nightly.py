@@ -204,6 +204,30 @@ def test_a_night_that_is_broken_off_goes_on(forge: Forge) -> None:
     assert forge.built == ["ada"]
 
 
+def test_where_the_work_breaks_off_what_was_done_before_is_told(forge: Forge) -> None:
+    produce = forge.produce
+
+    def ends(chains: Sequence[tuple[Recipe, ...]]) -> Generator[Outcome]:
+        yield next(iter(produce(chains)))
+        raise EnvironmentLack("the registry has gone away")
+
+    forge.produce = ends  # type: ignore[method-assign]
+    reports = forge.night()
+    assert results(reports) == ["published", "failed"]
+    assert reports["ada"].why == "the registry has gone away"
+    assert read_failures(forge.namespace, Silent()) == {}
+
+
+def test_work_that_cannot_even_begin_is_an_error(forge: Forge) -> None:
+    def never(chains: Sequence[tuple[Recipe, ...]]) -> Generator[Outcome]:  # noqa: ARG001
+        raise EnvironmentLack("no such scheduler")
+        yield
+
+    forge.produce = never  # type: ignore[method-assign]
+    with pytest.raises(EnvironmentLack, match="no such scheduler"):
+        forge.night()
+
+
 def test_a_cell_that_is_not_locked_is_skipped_with_the_reason(forge: Forge) -> None:
     tag = forge.cells.tag(forge.wanted[0])
     unlocked = forge.lock.cells[tag].model_copy(update={"state": "unlocked", "reason": "nobody answers"})

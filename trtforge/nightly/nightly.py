@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from trtforge.errors import EnvironmentLack, ForgeError
 from trtforge.nightly.failures import first_failure, forget_failure, keep_failure
 from trtforge.nightly.report import CellReport, checks_of
+from trtforge.production import Outcome
 from trtforge.publish import promote
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from trtforge.nightly.failures import Failure
     from trtforge.nightly.report import Result
     from trtforge.nightly.tasks import Action, Task
-    from trtforge.production import Outcome
     from trtforge.progress import Progress
     from trtforge.recipe import Recipe
     from trtforge.registry.namespace import Namespace
@@ -60,25 +60,41 @@ class Night:
             ForgeError: the work could not even begin; nothing is remembered of the cells then.
         """
         left = {task.recipe.key: task for task in tasks if task.action == "publish"}
-        facts = {key: one for task in left.values() for key, one in (task.facts or {}).items()}
         reports: dict[str, CellReport] = {}
         start = time.monotonic()
         for attempt in range(1, ATTEMPTS + 1):
-            if not left:
+            try:
+                with closing(self._attempt(dict(left), attempt, start)) as ended:
+                    for task, done in ended:
+                        reports[task.tag] = done_report(task, done)
+                        if done.error is None:
+                            del left[task.recipe.key]
+            except ForgeError as error:
+                if not reports:
+                    raise
+                for task in left.values():  # what was done before is still told
+                    done = Done(
+                        Outcome(task.chain), (), error, time.monotonic() - start, attempt, task.failure
+                    )
+                    reports.setdefault(task.tag, done_report(task, done))
                 break
-            with closing(self.produce([task.chain for task in left.values()])) as outcomes:
-                for outcome in outcomes:
-                    task = left[outcome.chain[-1].key]
-                    entries, error = self._promote(outcome, facts)
-                    last = error is None or attempt == ATTEMPTS
-                    failure = self._remember(task, error) if last else None
-                    done = Done(outcome, entries, error, time.monotonic() - start, attempt, failure)
-                    reports[task.tag] = done_report(task, done)
-                    if error is None:
-                        del left[task.recipe.key]
-                    elif not last:
-                        self.progress.note(f"{task.tag}: {error.problem}; to be tried once more")
         return [reports.get(task.tag) or untouched_report(task) for task in tasks]
+
+    def _attempt(self, tasks: Mapping[str, Task], attempt: int, start: float) -> Generator[tuple[Task, Done]]:
+        """Try these, by the key of their recipe, each once."""
+        if not tasks:
+            return
+        facts = {key: one for task in tasks.values() for key, one in (task.facts or {}).items()}
+        with closing(self.produce([task.chain for task in tasks.values()])) as outcomes:
+            for outcome in outcomes:
+                task = tasks[outcome.chain[-1].key]
+                entries, error = self._promote(outcome, facts)
+                failure = None
+                if error and attempt < ATTEMPTS:
+                    self.progress.note(f"{task.tag}: {error.problem}; to be tried once more")
+                else:
+                    failure = self._remember(task, error)
+                yield task, Done(outcome, entries, error, time.monotonic() - start, attempt, failure)
 
     def _promote(
         self, outcome: Outcome, facts: Mapping[str, Facts]
