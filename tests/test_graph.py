@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -197,17 +198,39 @@ def test_work_ends_at_its_next_step_when_nobody_wants_the_rest() -> None:
         assert sorted(bench.left) == ["a", "b"]
 
 
-def test_an_interrupt_while_waiting_ends_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_while_waiting_ends_the_work() -> None:
     bench = Bench()
 
-    def interrupted(_run: object) -> None:
+    def press() -> None:
         bench.begun.wait(10)
-        raise KeyboardInterrupt
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     with ThreadPoolExecutor(3) as pool:
         ended = bench.ended(pool)
         next(ended)
-        monkeypatch.setattr("trtforge.graph._Run.wait", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), closing(ended):
+            threading.Timer(0.2, press).start()
             next(ended)
         assert sorted(bench.left) == ["a", "b"]
+
+
+def test_nodes_go_on_while_nobody_looks() -> None:
+    last = threading.Event()
+    nodes = [Node("first", lambda *_: None), Node("then", lambda *_: None, ("first",))]
+    nodes.append(Node("last", lambda *_: last.set(), ("then",)))
+    with threads(None, lambda: None, **{"": 1}) as site:
+        ended = run_graph(nodes, site)
+        assert next(ended).node.key == "first"
+        assert last.wait(10)
+        assert [one.node.key for one in ended] == ["then", "last"]
+
+
+def test_a_lane_that_breaks_breaks_the_run() -> None:
+    class Broken:
+        width = 1
+
+        def submit(self, _node: Node, _found: object) -> Future[Any]:
+            raise Refused
+
+    with pytest.raises(Refused):
+        next(run_graph([Node("a", min)], Site({"": Broken()}, lambda: None)))

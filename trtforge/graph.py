@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from heapq import heappop, heappush
 from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trtforge.errors import as_forge_error
@@ -113,7 +114,7 @@ class Ended:
 
 
 def run_graph(nodes: Iterable[Node], site: Site) -> Generator[Ended]:
-    """Run all nodes; each comes out as soon as it is over.
+    """Run all nodes; each comes out as soon as it is over, and the others go on meanwhile.
 
     Who does not take them all closes the iterator (`contextlib.closing`): then, and if waiting is
     interrupted, the site is told to stop, and nothing runs here any more when this returns.
@@ -121,31 +122,30 @@ def run_graph(nodes: Iterable[Node], site: Site) -> Generator[Ended]:
     Raises:
         ValueError: two nodes have one key, a node needs one that is not there, or itself (CycleError).
     """
-    run = _Run(nodes, site.lanes)
+    run = _Run(nodes, site)
+    thread = Thread(target=run.go, name="graph")
+    thread.start()
     try:
-        while run.order.is_active():
-            run.start()
-            if run.running:
-                yield from run.wait()
+        while (ended := run.out.get()) is not None:
+            if isinstance(ended, BaseException):
+                raise ended
+            yield ended
     finally:
-        if run.running:
-            site.stop()
-            for future in tuple(run.running):
-                future.cancel()
-            while run.running:
-                run.running.pop(run.over.get())
+        run.over.put(None)
+        thread.join()
 
 
 class _Run:
-    """A run of a graph.
+    """A run of a graph, in a thread of its own.
 
-    ended: what is over. over: futures as they end, in whichever thread.
+    out: what is over, for who waits for it; what broke the run; at last None.
+    over: futures as they end, in whichever thread; None: nobody wants the rest.
     """
 
-    def __init__(self, nodes: Iterable[Node], lanes: Mapping[str, Lane]) -> None:
+    def __init__(self, nodes: Iterable[Node], site: Site) -> None:
         listed = list(nodes)
         self._nodes = {node.key: node for node in listed}
-        self._lanes = lanes
+        self._site = site
         if len(self._nodes) != len(listed):
             raise ValueError("two nodes have the same key")
         self._dependants: dict[str, list[Node]] = {node.key: [] for node in listed}
@@ -154,52 +154,73 @@ class _Run:
                 if need not in self._nodes:
                     raise ValueError(f"{node.key} needs {need}, which is not there")
                 self._dependants[need].append(node)
-        self.order = TopologicalSorter({node.key: node.needs for node in listed})
-        self.order.prepare()
-        self.running: dict[Future[Any], Node] = {}
-        self.over: SimpleQueue[Future[Any]] = SimpleQueue()
-        self._ready: dict[str, list[tuple[float, int, Node]]] = {name: [] for name in lanes}
-        self._busy = dict.fromkeys(lanes, 0)
+        self._order = TopologicalSorter({node.key: node.needs for node in listed})
+        self._order.prepare()
+        self.out: SimpleQueue[Ended | BaseException | None] = SimpleQueue()
+        self.over: SimpleQueue[Future[Any] | None] = SimpleQueue()
+        self._running: dict[Future[Any], Node] = {}
+        self._ready: dict[str, list[tuple[float, int, Node]]] = {name: [] for name in site.lanes}
+        self._busy = dict.fromkeys(site.lanes, 0)
         self._ended: dict[str, Ended] = {}
         self._count = 0
 
-    def start(self) -> None:
+    def go(self) -> None:
+        """Run everything, or until nobody wants the rest."""
+        try:
+            while self._order.is_active():
+                self._start()
+                if self._running:
+                    if (future := self.over.get()) is None:
+                        break
+                    self._finish(future)
+        except BaseException as error:
+            self.out.put(error)
+        finally:
+            if self._running:
+                self._site.stop()
+                for future in tuple(self._running):
+                    future.cancel()
+                while self._running:
+                    if future := self.over.get():
+                        del self._running[future]
+            self.out.put(None)
+
+    def _start(self) -> None:
         """Submit what can start."""
-        while ready := self.order.get_ready():
+        while ready := self._order.get_ready():
             for node in map(self._nodes.__getitem__, ready):
                 if node.key in self._ended:  # it failed with one that it needed
-                    self.order.done(node.key)
+                    self._order.done(node.key)
                 else:
                     self._count += 1
                     heappush(self._ready[node.lane], (-node.weight, self._count, node))
-        for name, lane in self._lanes.items():
+        for name, lane in self._site.lanes.items():
             while self._ready[name] and self._busy[name] < lane.width:
                 _, _, node = heappop(self._ready[name])
                 future = lane.submit(node, {need: self._ended[need].value for need in node.needs})
                 self._busy[name] += 1
-                self.running[future] = node
+                self._running[future] = node
                 future.add_done_callback(self.over.put)
 
-    def wait(self) -> Iterator[Ended]:
-        """What is over next; with a node that failed all that needed it."""
-        future = self.over.get()
-        node = self.running.pop(future)
+    def _finish(self, future: Future[Any]) -> None:
+        """A node is over; with one that failed all that needed it."""
+        node = self._running.pop(future)
         self._busy[node.lane] -= 1
-        self.order.done(node.key)
+        self._order.done(node.key)
         try:
-            self._ended[node.key] = Ended(node, future.result())
+            self._tell(Ended(node, future.result()))
         except Exception as error:
-            self._ended[node.key] = Ended(node, error=error, culprit=node.key)
-            yield self._ended[node.key]
-            yield from self._fail(node.key, error)
-        else:
-            yield self._ended[node.key]
+            self._fail(node, error)
 
-    def _fail(self, culprit: str, error: Exception) -> Iterator[Ended]:
-        needed = [culprit]
+    def _fail(self, culprit: Node, error: Exception) -> None:
+        self._tell(Ended(culprit, error=error, culprit=culprit.key))
+        needed = [culprit.key]
         for key in needed:
             for node in self._dependants[key]:
                 if node.key not in self._ended:
                     needed.append(node.key)
-                    self._ended[node.key] = Ended(node, error=error, culprit=culprit)
-                    yield self._ended[node.key]
+                    self._tell(Ended(node, error=error, culprit=culprit.key))
+
+    def _tell(self, ended: Ended) -> None:
+        self._ended[ended.node.key] = ended
+        self.out.put(ended)
