@@ -17,7 +17,7 @@ from tests.loopback_index import (
     tiny_wheel,
 )
 from trtforge.errors import IndexUnreachable, RequestError, ResolutionError
-from trtforge.index.pins import Installed, Pin
+from trtforge.index.pins import Installed, Pin, Raisable
 from trtforge.index.resolve import Need, Sources, index_answers, resolve
 
 if TYPE_CHECKING:
@@ -125,6 +125,18 @@ def test_a_constraint_holds_and_keeps_its_pin(default: LoopbackIndex) -> None:
     unasked = Pin(name="unasked", version="1.0", filename="unasked-1.0-py3-none-any.whl", sha256=held.sha256)
     found = pins(["app"], constraints=[held, unasked])
     assert found == {"app": found["app"], "numpy": held}
+
+
+def test_a_pin_that_may_be_raised_is_raised_within_its_range_and_kept_where_nothing_newer_fits(
+    default: LoopbackIndex,
+) -> None:
+    for version in ("1.0", "1.1", "2.0"):
+        tiny_wheel(default.folder, "numpy", version)
+    tiny_wheel(default.folder, "app", "1.0", requires=["numpy"])
+    old = pins(["numpy==1.0"])["numpy"].model_copy(update={"size": 7})
+    for within, version in [(">=1.0,<2", "1.1"), (">=1.0", "2.0")]:
+        assert pins(["app"], constraints=[Raisable(old, within)])["numpy"].version == version
+    assert pins(["app"], constraints=[Raisable(old, ">=1.0,<1.1")])["numpy"] == old
 
 
 def test_a_constraint_from_another_python_gives_the_version_not_the_file(default: LoopbackIndex) -> None:
