@@ -16,12 +16,13 @@ from trtforge.errors import EnvironmentLack, ForeignTag, NotTested, RequestError
 from trtforge.oci import MANIFEST, Digest
 from trtforge.policy import RegistryPolicy
 from trtforge.progress import Silent
-from trtforge.publish import is_published, require_redistribution
+from trtforge.publish import clock_difference, is_published, published_images, require_redistribution
 from trtforge.registry.artifact import EMPTY, artifact_manifest
 from trtforge.registry.namespace import Namespace
 from trtforge.rollback import rollback
 from trtforge.staged import staging_tag
 from trtforge.store import Store
+from trtforge.tested import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +70,9 @@ def test_a_chain_gets_its_tags_its_records_and_its_place_in_the_catalogue(publis
     catalogue = read_catalogue(publisher.namespace, Silent())
     assert catalogue.entries == tuple(entries)
     assert not [tag for tag in publisher.namespace.repository("tensorrt").tags() if tag.startswith("staging")]
+    recipes = [one.recipe for one in staged]
+    found = published_images(recipes, catalogue, publisher.namespace)
+    assert found == {one.recipe.key: one.image.digest for one in staged}
     whole(publisher)
 
 
@@ -183,6 +187,19 @@ def test_dates_are_the_registry_s(publisher: Publisher, monkeypatch: pytest.Monk
     staged = publisher.stage()
     monkeypatch.setattr(Namespace, "now", lambda _self: datetime(2031, 2, 3, 23, 59, tzinfo=UTC))
     assert publisher.promote(staged)[-1].dated == f"{EXACT}-20310203"
+
+
+def test_a_clock_that_is_wrong_is_told() -> None:
+    memory = MemoryNamespace()
+    for minutes, told in {4: "", -4: "", 90: "90 minutes behind", -90: "90 minutes ahead"}.items():
+        memory.clock = datetime.now(UTC) + timedelta(minutes=minutes)
+        assert told in clock_difference(cast("Namespace", memory)) or not told
+        assert bool(clock_difference(cast("Namespace", memory))) is bool(told)
+
+
+def test_a_report_in_words_never_hides_what_was_skipped() -> None:
+    assert in_words(report_of()) == "1 passed, 1 skipped (torch_gpu: no GPU)"
+    assert in_words(report_of(ok=False, gpu=True)) == "1 passed, 1 failed"
 
 
 def test_a_public_registry_needs_the_word() -> None:
