@@ -16,15 +16,20 @@ import pytest
 
 from tests.conftest import PROJECT
 from trtforge import __version__, cli
-from trtforge.build import Build
+from trtforge.build import Build, Built, CellBuilt
 from trtforge.cli import VERBS, main
-from trtforge.errors import EnvironmentLack
+from trtforge.errors import EnvironmentLack, LockError
 from trtforge.lock import Lock, lock_text
 from trtforge.project import Project
+from trtforge.recipe import Recipe
+from trtforge.record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from trtforge.cells import Cell
+    from trtforge.errors import ForgeError
 
 RTX = "--tensorrt rtx"
 
@@ -190,6 +195,55 @@ def test_without_an_engine_nothing_is_begun(
     said = type_(f"--cuda 12.1 --arch ampere {RTX}")
     assert (said.code, said.out) == (3, "")
     assert "make engine" in said.err
+
+
+def built(cell: Cell, error: ForgeError | None = None) -> CellBuilt:
+    """What became of a cell: an image, or why there is none."""
+    if error:
+        return CellBuilt(cell, (), error)
+    recipe = Recipe("tensorrt", ("trtforge/tensorrt:x",), None, "", {}, {}, "sha256:1")
+    record = Record(
+        ref=recipe.ref, recipe_key="sha256:1", digest="sha256:2", image_id="", layers=1, size=1, unpacked=1
+    )
+    return CellBuilt(cell, (Built(recipe, record, "build", 1),))
+
+
+def test_cells_that_fail_are_told_after_those_that_are_built(
+    type_: Callable[[str], Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = LockError("an index no longer offers what was locked: x==1", ("next", "lock again"))
+
+    def run(_build: Build, cells: Sequence[Cell], _lock: Lock) -> list[CellBuilt]:
+        return [built(cell, gone if "ampere" in cell.arch else None) for cell in cells]
+
+    monkeypatch.setattr(Build, "run", run)
+    monkeypatch.setattr(Project, "lock_missing", lambda _project, _cells, lock, _progress: lock)
+    line = f"--cuda 12.1,12.8 --arch ampere,ada {RTX} --no-load"
+    said = type_(line)
+    assert said.code == 1
+    assert said.out.count("  build    trtforge/tensorrt:x\n") == 2
+    assert said.err.count("error: an index no longer offers") == 1
+    assert len(re.findall(r"cu12\.[18]-ampere", said.err)) == 2
+    assert "2 cells built, 2 not; the same command goes on from here" in said.err
+    answer = type_(f"{line} --json").answer
+    assert sorted(type(one).__name__ for one in answer) == ["dict", "dict", "list", "list"]
+    assert {one["error"] for one in answer if isinstance(one, dict)} == {gone.problem}
+
+
+def test_one_reason_for_everything_is_the_error_of_the_command(
+    type_: Callable[[str], Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = EnvironmentLack("the disk is full")
+    monkeypatch.setattr(Build, "run", lambda _build, cells, _lock: [built(cell, full) for cell in cells])
+    monkeypatch.setattr(Project, "lock_missing", lambda _project, _cells, lock, _progress: lock)
+    said = type_(f"--cuda 12.1,12.8 {RTX} --no-load")
+    assert (said.code, said.out) == (3, "")
+    assert said.err.startswith("error: the disk is full\n")
+
+
+def test_plan_says_how_many_layers_are_made_at_a_time(type_: Callable[[str], Said]) -> None:
+    said = type_(f"plan --cuda 12.1 --arch ampere {RTX}")
+    assert re.search(r"^\d+ layers at a time: ", said.out, re.MULTILINE)
 
 
 def test_plan_tells_every_cell_of_the_matrix(type_: Callable[[str], Said], root: Path) -> None:
