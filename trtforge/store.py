@@ -20,7 +20,7 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from filelock import FileLock
 
@@ -29,7 +29,7 @@ from trtforge.held import is_held, make_held
 from trtforge.oci import Digest, Layer, digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
 
@@ -174,6 +174,21 @@ class Store:
     def gc_lock(self) -> AbstractContextManager[None]:
         """What gc looks at and deletes stays as it is while the block runs; see `in_use`."""
         return self.lock("gc")
+
+    def made_layer(self, key: str, write: Callable[[BinaryIO], Layer]) -> Layer:
+        """The layer that `key` makes: the one that is there, or what `write` writes now, which is kept.
+
+        Made once, however many threads and processes ask; where `write` raises, nothing is kept.
+        """
+        if layer := self.layer(key):
+            return layer
+        with self.lock(key), self.work_folder() as work:
+            if layer := self.layer(key):
+                return layer
+            with (work / "layer").open("wb") as out:
+                layer = write(out)
+            self.keep_layer(key, work / "layer", layer)
+        return layer
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:

@@ -20,7 +20,7 @@ from tests.wheel_factory import ZipMember, layer_tree, make_wheel
 from trtforge.errors import BuildError, EnvironmentLack, HashMismatch
 from trtforge.layers import bytecode
 from trtforge.layers.bytecode import bytecode_in_store, bytecode_layer
-from trtforge.layers.image_python import interpreter_in
+from trtforge.layers.image_python import ImagePython, interpreter_in
 from trtforge.layers.install_target import InstallTarget
 from trtforge.layers.wheel_layer import PinnedWheel, layer_in_store, wheel_layer
 from trtforge.progress import Silent, ignore
@@ -175,13 +175,12 @@ def test_the_store_compiles_once_for_each_interpreter(tmp_path: Path) -> None:
     store, wheel = Store(tmp_path / "store"), pinned(make_wheel(tmp_path, [ZipMember("a.py", b"pass")]))
     entered = []
 
-    @contextmanager
-    def interpreter() -> Iterator[list[str]]:
+    def enter() -> list[str]:
         entered.append(True)
-        yield [sys.executable]
+        return [sys.executable]
 
     def layer(identity: str) -> str:
-        return bytecode_in_store(store, [wheel], TARGET, identity, interpreter, Silent()).digest
+        return bytecode_in_store(store, [wheel], TARGET, ImagePython(identity, enter), Silent()).digest
 
     assert layer("sha256:os") == layer("sha256:os")
     assert len(entered) == 1
@@ -193,13 +192,11 @@ def test_a_wheel_that_is_not_the_pinned_one_is_not_compiled(tmp_path: Path) -> N
     store, locked = Store(tmp_path / "store"), pinned(make_wheel(tmp_path, [ZipMember("a.py", b"pass")]))
     make_wheel(tmp_path, [ZipMember("a.py", b"evil()")])
 
-    @contextmanager
-    def interpreter() -> Iterator[list[str]]:
+    def enter() -> list[str]:
         raise AssertionError("it was entered")
-        yield []
 
     with pytest.raises(HashMismatch):
-        bytecode_in_store(store, [locked], TARGET, "os", interpreter, Silent())
+        bytecode_in_store(store, [locked], TARGET, ImagePython("os", enter), Silent())
     assert not (store.root / "layers").exists()
 
 
@@ -223,9 +220,8 @@ def test_where_an_image_cannot_be_entered_the_reasons_are_told(tmp_path: Path) -
 def test_a_wheel_that_was_read_whole_for_its_layer_is_not_read_whole_again(tmp_path: Path) -> None:
     store, wheel = Store(tmp_path / "store"), pinned(make_wheel(tmp_path, [ZipMember("a.py", b"pass")]))
 
-    @contextmanager
-    def interpreter() -> Iterator[list[str]]:
-        yield [sys.executable]
+    def python(identity: str) -> ImagePython:
+        return ImagePython(identity, lambda: [sys.executable])
 
     class Told(Silent):
         sizes: ClassVar[dict[str, int | None]] = {}
@@ -236,7 +232,7 @@ def test_a_wheel_that_was_read_whole_for_its_layer_is_not_read_whole_again(tmp_p
             yield ignore
 
     layer_in_store(store, [wheel], TARGET, Silent())
-    bytecode_in_store(store, [wheel], TARGET, "os", interpreter, Told())
+    bytecode_in_store(store, [wheel], TARGET, python("os"), Told())
     assert Told.sizes["check wheels"] == 0
-    bytecode_in_store(Store(store.root), [wheel], TARGET, "another os", interpreter, Told())
+    bytecode_in_store(Store(store.root), [wheel], TARGET, python("another os"), Told())
     assert Told.sizes["check wheels"] == wheel.path.stat().st_size

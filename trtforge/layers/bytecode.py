@@ -23,19 +23,19 @@ from trtforge.layers.gzip_tar import GzipTar
 from trtforge.layers.image_python import cache_tag, compile_in
 from trtforge.layers.wheel_archive import MAX_NAME, WheelArchive
 from trtforge.layers.wheel_contents import MemberStream, WheelContents, install_wheel, place
-from trtforge.layers.wheel_layer import PinnedWheel, verify
+from trtforge.layers.wheel_layer import PinnedWheel, size_of, verify
 from trtforge.oci import canonical_json
 from trtforge.progress import ignore
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from installer.scripts import ScriptSection
     from installer.utils import Scheme
 
+    from trtforge.layers.image_python import ImagePython
     from trtforge.layers.install_target import InstallTarget
     from trtforge.layers.wheel_archive import Member
     from trtforge.oci import Layer
@@ -116,41 +116,27 @@ def bytecode_in_store(
     store: Store,
     wheels: Sequence[PinnedWheel],
     target: InstallTarget,
-    identity: str,
-    interpreter: Callable[[], AbstractContextManager[Sequence[str]]],
+    python: ImagePython,
     progress: Progress,
     jobs: int = 2,
 ) -> Layer:
     """The bytecode layer of `wheels`, from the store if it was made before.
 
-    Args:
-        identity: what decides how the interpreter compiles, such as the diff ID of the OS layer it lies in.
-        interpreter: provides the command that runs it; only entered if there is something to compile.
-
     Raises:
         HashMismatch: a wheel is not the one that is pinned. Nothing is kept.
         BuildError: see `bytecode_layer`. Nothing is kept.
     """
-    key = bytecode_key(wheels, target, identity)
-    if layer := store.layer(key):
-        return layer
-    with store.lock(key), store.work_folder() as work:
-        if layer := store.layer(key):
-            return layer
+
+    def write(out: BinaryIO) -> Layer:
         unread = [wheel for wheel in wheels if wheel.sha256 not in store.checked]
-        size = sum(wheel.path.stat().st_size for wheel in unread)
-        with progress.task("check wheels", size) as advance, ThreadPoolExecutor(jobs) as pool:
+        with progress.task("check wheels", size_of(unread)) as advance, ThreadPoolExecutor(jobs) as pool:
             list(pool.map(partial(verify, advance=advance), unread))
         store.checked.update(wheel.sha256 for wheel in unread)
-        with (
-            interpreter() as command,
-            progress.task("bytecode") as advance,
-            (work / "layer").open("wb") as out,
-        ):
-            paths = [wheel.path for wheel in wheels]
-            layer = bytecode_layer(paths, target, command, out, jobs=jobs, advance=advance)
-        store.keep_layer(key, work / "layer", layer)
-    return layer
+        paths, command = [wheel.path for wheel in wheels], python.enter()
+        with progress.task("bytecode") as advance:
+            return bytecode_layer(paths, target, command, out, jobs=jobs, advance=advance)
+
+    return store.made_layer(bytecode_key(wheels, target, python.identity), write)
 
 
 def bytecode_key(wheels: Sequence[PinnedWheel], target: InstallTarget, identity: str) -> str:

@@ -8,19 +8,19 @@ anew, does not move the large one.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from trtforge.layers.bytecode import FORMAT as BYTECODE_FORMAT
 from trtforge.layers.bytecode import LEVEL, add_bytecode
 from trtforge.layers.gzip_tar import GzipTar
 from trtforge.layers.wheel_layer import FORMAT as WHEEL_FORMAT
-from trtforge.layers.wheel_layer import PinnedWheel, add_pinned, label
+from trtforge.layers.wheel_layer import PinnedWheel, add_pinned, label, size_of
 from trtforge.oci import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Sequence
 
+    from trtforge.layers.image_python import ImagePython
     from trtforge.layers.install_target import InstallTarget
     from trtforge.oci import Layer
     from trtforge.progress import Progress
@@ -31,40 +31,27 @@ def compiled_in_store(
     store: Store,
     wheels: Sequence[PinnedWheel],
     target: InstallTarget,
-    identity: str,
-    interpreter: Callable[[], AbstractContextManager[Sequence[str]]],
+    python: ImagePython,
     progress: Progress,
     jobs: int = 2,
 ) -> Layer:
     """The layer of `wheels` and their bytecode, from the store if it was made before.
 
-    Args:
-        identity: what decides how the interpreter compiles.
-        interpreter: provides the command that runs it; only entered if the layer is to be made.
-
     Raises:
         HashMismatch, UnsafeWheel, CorruptWheel: see `wheel_layer.layer_in_store`. Nothing is kept.
         BuildError: see `bytecode.bytecode_layer`. Nothing is kept.
     """
-    key = compiled_key(wheels, target, identity)
-    if layer := store.layer(key):
-        return layer
-    with store.lock(key), store.work_folder() as work:
-        if layer := store.layer(key):
-            return layer
-        size = sum(wheel.path.stat().st_size for wheel in wheels)
-        with (
-            interpreter() as command,
-            progress.task(label(wheels), size) as advance,
-            (work / "layer").open("wb") as out,
-        ):
+
+    def write(out: BinaryIO) -> Layer:
+        command = python.enter()
+        with progress.task(label(wheels), size_of(wheels)) as advance:
             tar = GzipTar(out, target.prefix, target.uid, target.gid, target.directories, LEVEL)
             add_pinned(wheels, target, tar, advance)
             # Compiling goes on under the same label; its bytes are not the wheels'.
             add_bytecode([wheel.path for wheel in wheels], target, command, tar, jobs, lambda _: advance(0))
-            layer = tar.finish()
-        store.keep_layer(key, work / "layer", layer)
-    return layer
+            return tar.finish()
+
+    return store.made_layer(compiled_key(wheels, target, python.identity), write)
 
 
 def compiled_key(wheels: Sequence[PinnedWheel], target: InstallTarget, identity: str) -> str:

@@ -11,19 +11,32 @@ import shutil
 import struct
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from importlib import resources
 from typing import IO, TYPE_CHECKING
 
 from trtforge.errors import BuildError, EnvironmentLack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
 _FLAGS = ("-s", "-S", "-B", "-X", "utf8", "-W", "ignore")
 """Not -I: that would ignore the hash seed. The environment is replaced as a whole instead."""
 
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
+
+
+@dataclass(frozen=True)
+class ImagePython:
+    """An image's Python.
+
+    identity: what decides how it compiles. enter: gives the command that runs it, and is called only when
+        there is something to compile.
+    """
+
+    identity: str
+    enter: Callable[[], Sequence[str]]
 
 
 def interpreter_in(root: Path, python: str = "/usr/bin/python3") -> tuple[str, ...]:

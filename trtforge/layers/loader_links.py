@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from trtforge.errors import BuildError
 from trtforge.layers.gzip_tar import GzipTar
@@ -49,10 +49,8 @@ def links_in_store(
         HashMismatch: the wheel is not the one that is pinned. Nothing is kept.
         BuildError: there is no library in that folder.
     """
-    key = layer_key(wheel.sha256, folder, target)
-    with store.lock(f"layer-{key}"):
-        if found := store.layer(key):
-            return found
+
+    def write(out: BinaryIO) -> Layer:
         with progress.task(f"check {wheel.path.name}", wheel.path.stat().st_size) as advance:
             verify(wheel, advance)
         with zipfile.ZipFile(wheel.path) as archive:
@@ -63,11 +61,9 @@ def links_in_store(
                 f"{wheel.path.name} holds no shared library in {folder}/",
                 ("next", "correct libs_folder of this flavour in matrix.yaml"),
             )
-        with store.work_folder() as work:
-            with (work / "layer").open("wb") as out:
-                tar = GzipTar(out, directories=target.directories)
-                for path in libraries:
-                    tar.add_symlink(f"{DEFAULT_FOLDER}/{path.name}", f"{target.site_packages}/{path}")
-                layer = tar.finish()
-            store.keep_layer(key, work / "layer", layer)
-        return layer
+        tar = GzipTar(out, directories=target.directories)
+        for path in libraries:
+            tar.add_symlink(f"{DEFAULT_FOLDER}/{path.name}", f"{target.site_packages}/{path}")
+        return tar.finish()
+
+    return store.made_layer(layer_key(wheel.sha256, folder, target), write)

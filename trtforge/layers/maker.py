@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trtforge.errors import DamagedFile, HashMismatch
 from trtforge.layers.bytecode import bytecode_in_store
 from trtforge.layers.compiled_wheel_layer import compiled_in_store
-from trtforge.layers.image_python import interpreter_in
+from trtforge.layers.image_python import ImagePython, interpreter_in
 from trtforge.layers.loader_links import links_in_store
 from trtforge.layers.sources import BytecodeSource, LayerSource, LinksSource, OsSource, WheelSource
 from trtforge.layers.wheel_layer import PinnedWheel, layer_in_store
@@ -67,29 +66,18 @@ class LayerMaker:
     ) -> Layer:
         match source:
             case WheelSource(_, target, OsSource() as system):
-                return compiled_in_store(
-                    self.store,
-                    wheels,
-                    target,
-                    system.python,
-                    lambda: nullcontext(interpreter_in(self._system(system).rootfs)),
-                    self.progress,
-                    self.jobs,
-                )
+                python = self._python(system)
+                return compiled_in_store(self.store, wheels, target, python, self.progress, self.jobs)
             case WheelSource(_, target):
                 return layer_in_store(self.store, wheels, target, self.progress)
             case BytecodeSource(_, target, system):
-                return bytecode_in_store(
-                    self.store,
-                    wheels,
-                    target,
-                    system.python,
-                    lambda: nullcontext(interpreter_in(self._system(system).rootfs)),
-                    self.progress,
-                    self.jobs,
-                )
+                python = self._python(system)
+                return bytecode_in_store(self.store, wheels, target, python, self.progress, self.jobs)
             case LinksSource(_, folder, target):
                 return links_in_store(wheels[0], folder, target, self.store, self.progress)
+
+    def _python(self, system: OsSource) -> ImagePython:
+        return ImagePython(system.python, lambda: interpreter_in(self._system(system).rootfs))
 
     def _system(self, source: OsSource) -> OsLayer:
         with self.store.lock(f"system-{source.key}"):  # its bytecode's maker asks for it at the same time

@@ -99,20 +99,15 @@ def layer_in_store(
         HashMismatch: a wheel is not the one that is pinned. Nothing is kept.
         UnsafeWheel, CorruptWheel: see `wheel_layer`. Nothing is kept.
     """
-    key = layer_key(wheels, target)
-    if layer := store.layer(key):
-        return layer
-    with store.lock(key), store.work_folder() as work:
-        if layer := store.layer(key):
-            return layer
-        size = sum(wheel.path.stat().st_size for wheel in wheels)
-        with progress.task(label(wheels), size) as advance, (work / "layer").open("wb") as out:
+
+    def write(out: BinaryIO) -> Layer:
+        with progress.task(label(wheels), size_of(wheels)) as advance:
             tar = GzipTar(out, target.prefix, target.uid, target.gid, target.directories)
             add_pinned(wheels, target, tar, advance)
-            layer = tar.finish()
-        store.checked.update(wheel.sha256 for wheel in wheels)
-        store.keep_layer(key, work / "layer", layer)
-    return layer
+            store.checked.update(wheel.sha256 for wheel in wheels)
+            return tar.finish()
+
+    return store.made_layer(layer_key(wheels, target), write)
 
 
 def add_wheels(
@@ -167,6 +162,11 @@ def verify(wheel: PinnedWheel, advance: Advance = ignore) -> None:
 def _compare(path: Path, expected: str, actual: str) -> None:
     if actual != expected:
         raise HashMismatch(path.name, expected, actual)
+
+
+def size_of(wheels: Sequence[PinnedWheel]) -> int:
+    """Bytes of the files."""
+    return sum(wheel.path.stat().st_size for wheel in wheels)
 
 
 def label(wheels: Sequence[PinnedWheel]) -> str:
