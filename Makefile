@@ -11,8 +11,10 @@ LOCKED := --universal --python-version 3.11 --generate-hashes --no-header --no-a
 
 CUDA ?= 12.1
 ARCH ?= ampere
+SCHEDULER ?= tcp://127.0.0.1:8786
+RESOURCES ?=
 
-.PHONY: help setup setup-test engine image test test-cell test-rest test-unit lint bench docs requirements clean
+.PHONY: help setup setup-test engine image test test-cell test-rest test-unit lint scheduler worker bench docs requirements clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +53,12 @@ lint: setup-test  ## ruff and mypy --strict; the workflows by zizmor, their sche
 	$(VENV)/zizmor --offline --quiet .github/workflows
 	$(VENV)/check-jsonschema --quiet --builtin-schema vendor.gitlab-ci .gitlab-ci.yml ci/*.yml
 	./scripts/actionlint .github/workflows/*.yml
+
+scheduler: setup  ## A Dask scheduler for many machines (docs/scale.md); it says its address.
+	PYTHONPATH=$(CURDIR) $(VENV)/dask scheduler
+
+worker: setup  ## A worker of it: make worker SCHEDULER=tcp://host:8786 RESOURCES="ENGINE=1 GPU_SM86=1"
+	PYTHONPATH=$(CURDIR) $(VENV)/dask worker $(SCHEDULER) --nthreads 1 --resources "$(RESOURCES)"
 
 bench: setup-test engine  ## Measure against other tools; results go to bench/results/.
 	$(VENV)/python -m bench.main_job

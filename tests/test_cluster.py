@@ -65,7 +65,7 @@ def test_a_scheduler_that_is_not_there_is_told_with_what_to_do(address: str) -> 
         cluster(address, namespace, Silent()),
     ):
         pytest.fail("connected")
-    assert "dask scheduler" in (told.value.fact("next") or "")
+    assert "make scheduler" in (told.value.fact("next") or "")
 
 
 def test_what_dask_says_is_told_in_our_words() -> None:
@@ -74,5 +74,7 @@ def test_what_dask_says_is_told_in_our_words() -> None:
     killed = explained(KilledWorker("layer-x", worker, 3))
     assert isinstance(killed, EnvironmentLack)
     assert "layer-x" in (killed.fact("found") or "")
+    strangers = explained(RuntimeError("Error during deserialization of the task graph.\n..."))
+    assert "make worker" in (strangers.fact("next") or "")
     error = BuildError("no")
     assert explained(error) is error

@@ -59,7 +59,10 @@ def cluster(scheduler: str, namespace: Namespace, progress: Progress) -> Iterato
     run = uuid.uuid4().hex[:8]
     with _connected(scheduler) as client, ThreadPoolExecutor(1, "here") as pool:
         progress.note(f"Dask's dashboard: {client.dashboard_link}")
-        client.register_plugin(Places(str(namespace), namespace.access), run)
+        try:
+            client.register_plugin(Places(str(namespace), namespace.access), run)
+        except Exception as error:  # whatever a worker said, as text
+            raise _strangers(error) from error
 
         def stop() -> None:
             client.unregister_worker_plugin(run)
@@ -85,10 +88,7 @@ def _connected(scheduler: str) -> Iterator[Any]:
         raise EnvironmentLack(
             f"no Dask scheduler answers at {scheduler}",
             ("found", str(error)),
-            (
-                "next",
-                "start one: dask scheduler; its address, tcp://..., is what it says first (docs/scale.md)",
-            ),
+            ("next", "start one: make scheduler; it says its address, tcp://... (docs/scale.md)"),
         ) from error
     with client:
         try:
@@ -96,9 +96,17 @@ def _connected(scheduler: str) -> Iterator[Any]:
         except TimeoutError as error:
             raise EnvironmentLack(
                 f"the Dask scheduler at {scheduler} has no workers",
-                ("next", f"start some: dask worker {scheduler} --nthreads 1 (docs/scale.md)"),
+                ("next", f"start some: make worker SCHEDULER={scheduler} (docs/scale.md)"),
             ) from error
         yield client
+
+
+def _strangers(error: Exception) -> EnvironmentLack:
+    return EnvironmentLack(
+        "the Dask cluster does not know trtforge, or not this version of it",
+        ("found", str(error).strip().splitlines()[0]),
+        ("next", "start its scheduler and workers by `make scheduler` and `make worker` (docs/scale.md)"),
+    )
 
 
 class Places(WorkerPlugin):
@@ -174,6 +182,8 @@ def explained(error: Exception) -> ForgeError:
             "the Dask scheduler has gone away",
             ("next", "start it again, and run the same command: what is finished is in the registry"),
         )
+    if isinstance(error, RuntimeError) and "deserialization" in str(error):
+        return _strangers(error)
     return as_forge_error(error)
 
 
