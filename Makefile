@@ -55,6 +55,7 @@ lint: setup-test  ## ruff and mypy --strict; the workflows by zizmor, their sche
 	./scripts/actionlint .github/workflows/*.yml
 
 scheduler: setup  ## A Dask scheduler for many machines (docs/scale.md); it says its address.
+	@$(VENV)/uv pip install --quiet --python $(VENV)/python --require-hashes -r requirements-dashboard.lock
 	PYTHONPATH=$(CURDIR) $(VENV)/dask scheduler
 
 worker: setup  ## A worker of it: make worker SCHEDULER=tcp://host:8786 RESOURCES="ENGINE=1 GPU_SM86=1"
@@ -69,6 +70,7 @@ docs: setup-test  ## Write the generated parts of docs/ anew.
 requirements:  ## Lock trtforge's own requirements anew.
 	$(VENV)/uv pip compile --quiet $(LOCKED) pyproject.toml -o requirements.lock
 	$(VENV)/uv pip compile --quiet $(LOCKED) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	$(VENV)/uv pip compile --quiet $(LOCKED) pyproject.toml --group dashboard -c requirements.lock -o requirements-dashboard.lock
 
 clean:  ## Stop our Engine and delete .cache/ and .venv/.
 	-@$(PYTHON) build.py engine --stop
