@@ -67,6 +67,7 @@ class Production:
     jobs: how many layers, and how many downloads, at a time; of this machine.
     published: key of a recipe -> digest of its image in the namespace: those are neither made nor tested.
     scheduler: address of a Dask scheduler, whose workers do the work then; "": this machine does.
+    tests: whether images are tested, as they lie in the registry; False: they are only staged.
     """
 
     project: Project
@@ -75,6 +76,7 @@ class Production:
     jobs: int = 2
     published: Mapping[str, Digest] = field(default_factory=dict)
     scheduler: str = ""
+    tests: bool = True
 
     def run(self, chains: Sequence[Chain]) -> Generator[Outcome]:
         """An outcome for each of `chains`, as soon as it is known. Who does not take them all closes the
@@ -138,7 +140,7 @@ class Production:
                 nodes.append(given_image(images[key], recipe))
             else:
                 nodes.append(stage_node(recipe, made))
-                nodes += [test_node(recipe)] if has_tests(recipe) else []
+                nodes += [test_node(recipe)] if self.tests and has_tests(recipe) else []
         return nodes
 
     @contextmanager
