@@ -66,14 +66,21 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project(root, folder / "house", offline=True)
 
 
-@pytest.fixture
-def namespace(tmp_path: Path, project: Project) -> Iterator[Namespace]:
-    """A namespace in a registry of its own, whose shared layers have the operating system and no other."""
+@contextmanager
+def namespace_with_system(text: str, project: Project) -> Iterator[Namespace]:
+    """A namespace whose shared layers have the operating system and no other."""
     system = OsSource(os_suite(project.matrix, "debian12"), project.read_lock().os["debian12"])
     store = Store(CACHE / "store")
     layer = LayerMaker(store, Silent(), 2).make(system)
-    with docker_registry(tmp_path) as host, Namespace.open(f"{host}/team") as namespace:
+    with Namespace.open(text) as namespace:
         SharedLayers(namespace.repository("layers")).keep(system.key, layer, store, Silent())
+        yield namespace
+
+
+@pytest.fixture
+def namespace(tmp_path: Path, project: Project) -> Iterator[Namespace]:
+    """A namespace in a registry of its own."""
+    with docker_registry(tmp_path) as host, namespace_with_system(f"{host}/team", project) as namespace:
         yield namespace
 
 
@@ -133,6 +140,6 @@ def test_a_worker_dies_and_the_digests_are_those_of_one_machine(
     monkeypatch.setenv("TRTFORGE_CACHE", str(tmp_path / "cache"))
     tested = SmokeReport(image="", results=())
     monkeypatch.setattr("trtforge.staging.verify_image", lambda *_arguments, **_options: tested)
-    with Namespace.open(f"{namespace.host}/other") as other:
+    with namespace_with_system(f"{namespace.host}/other", project) as other:
         ours = produce(Production(Project(project.root, project.wheelhouse, offline=True), other, Silent()))
     assert ours == theirs
