@@ -95,7 +95,9 @@ def test_node(recipe: Recipe) -> Node:
     wanted = json.loads(recipe.files.get("smoke/expected.json", b"{}")).get("sm", [])
     prefers = (*(f"GPU_SM{sm}" for sm in wanted), "GPU")
     call = partial(test_staged, recipe=recipe)
-    return Node(test_key(recipe), call, (image_key(recipe),), "test", prefers=prefers)
+    below = recipe.parent or recipe
+    base = below.key if below.parent else recipe.key
+    return Node(test_key(recipe), call, (image_key(recipe),), "test", prefers=prefers, beside=base)
 
 
 def share_layer(
@@ -113,7 +115,7 @@ def share_layer(
         if system and place.store.layer(source.key) is None:
             _bring(system, place)
         layer = make_layer(place, found, source=source, sources=sources)
-        place.layers.keep(source.key, layer, place.store, place.progress)
+        place.layers.keep(source.key, layer, place.store, place.progress, source.name)
     return layer
 
 

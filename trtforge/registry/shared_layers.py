@@ -46,11 +46,11 @@ class SharedLayers:
             return None
         return layer if self.repository.blob_size(layer.digest) == layer.size else None
 
-    def keep(self, key: str, layer: Layer, store: Store, progress: Progress) -> None:
-        """Have `layer`, whose blob is in the store, there for others under `key`."""
+    def keep(self, key: str, layer: Layer, store: Store, progress: Progress, name: str = "a layer") -> None:
+        """Have `layer`, whose blob is in the store, there for others under `key`; `name` it to people."""
         if self.find(key) == layer:
             return
-        with progress.task(f"share {key[:12]}", layer.size) as advance:
+        with progress.task(f"share {name}", layer.size) as advance:
             send_blob(layer, self.repository, store, advance)
         described = {"mediaType": LAYER_GZIP, "digest": layer.digest, "size": layer.size}
         said = {DIFF_ID: layer.diff_id, UNPACKED: str(layer.unpacked)}
