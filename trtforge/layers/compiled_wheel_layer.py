@@ -11,7 +11,7 @@ import hashlib
 from typing import TYPE_CHECKING, BinaryIO
 
 from trtforge.layers.bytecode import FORMAT as BYTECODE_FORMAT
-from trtforge.layers.bytecode import LEVEL, add_bytecode
+from trtforge.layers.bytecode import add_bytecode
 from trtforge.layers.gzip_tar import GzipTar
 from trtforge.layers.wheel_layer import FORMAT as WHEEL_FORMAT
 from trtforge.layers.wheel_layer import PinnedWheel, add_pinned, label, size_of
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from trtforge.oci import Layer
     from trtforge.progress import Progress
     from trtforge.store import Store
+
+
+FORMAT = 2
+"""Raise it when the same wheels, target and interpreter give other bytes than before, beyond what the formats
+of the two parts say."""
 
 
 def compiled_in_store(
@@ -45,7 +50,7 @@ def compiled_in_store(
     def write(out: BinaryIO) -> Layer:
         command = python.enter()
         with progress.task(label(wheels), size_of(wheels)) as advance:
-            tar = GzipTar(out, target.prefix, target.uid, target.gid, target.directories, LEVEL)
+            tar = GzipTar(out, target.prefix, target.uid, target.gid, target.directories)
             add_pinned(wheels, target, tar, advance)
             # Compiling goes on under the same label; its bytes are not the wheels'.
             add_bytecode([wheel.path for wheel in wheels], target, command, tar, jobs, lambda _: advance(0))
@@ -60,6 +65,6 @@ def compiled_key(wheels: Sequence[PinnedWheel], target: InstallTarget, identity:
         "wheels": [wheel.sha256 for wheel in wheels],
         "target": target.facts(),
         "interpreter": identity,
-        "formats": [WHEEL_FORMAT, BYTECODE_FORMAT],
+        "formats": [FORMAT, WHEEL_FORMAT, BYTECODE_FORMAT],
     }
     return hashlib.sha256(canonical_json(facts)).hexdigest()
