@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from distributed import KilledWorker
+from hypothesis import given
+from hypothesis import strategies as st
 
-from trtforge.cluster import Workers, cluster, explained
+from trtforge.cluster import Workers, cluster, explained, few_of
 from trtforge.errors import BuildError, EnvironmentLack
 from trtforge.graph import Node
 from trtforge.progress import Silent
@@ -46,7 +48,30 @@ def test_a_test_goes_to_a_worker_with_what_it_prefers(
     dask = Cluster(workers)
     node = Node("test a", print, prefers=("GPU_SM80", "GPU_SM86", "GPU"))
     Workers(dask, dask, "run1").submit(node, {})
-    assert dask.submitted[0]["resources"] == asked
+    assert dask.submitted[0].get("resources") == asked
+
+
+def test_tests_of_images_on_one_base_go_to_few_workers() -> None:
+    """Their share of the tests is their share of those workers that can test."""
+    dask = Cluster([{}] * 10 + [{"ENGINE": 1}] * 10)
+    lane = Workers(dask, dask, "run1", {"torch": 0.3, "other": 0.7})
+    for beside in ("torch", "torch", "other"):
+        lane.submit(Node("test a", print, beside=beside), {})
+    first, again, other = (set(options["workers"]) for options in dask.submitted)
+    assert first == again != other
+    assert (len(first), len(other)) == (3, 7)
+    assert all(int(worker) >= 10 for worker in first | other)
+    assert all(options["allow_other_workers"] for options in dask.submitted)
+
+
+@given(st.sets(st.text(), min_size=2), st.text(), st.floats(0.01, 1))
+def test_a_worker_that_goes_moves_only_what_it_had(workers: set[str], beside: str, share: float) -> None:
+    chosen = few_of(sorted(workers), beside, share)
+    assert 1 <= len(chosen) <= len(workers)
+    gone = min(workers)
+    left = few_of(sorted(workers - {gone}), beside, share)
+    assert set(left) - set(chosen) <= workers - set(chosen)
+    assert len(set(chosen) - set(left)) <= 1
 
 
 def test_the_dashboard_shows_what_runs() -> None:

@@ -9,13 +9,15 @@ Sources: distributed's documentation: resources, worker plugins, resilience.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import os
 import socket
 import uuid
+from collections import Counter
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +32,7 @@ from trtforge.staging import SharedPlace
 from trtforge.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from distributed import Worker
@@ -50,8 +52,10 @@ PATIENCE_S = 30
 
 
 @contextmanager
-def cluster(scheduler: str, namespace: Namespace, progress: Progress) -> Iterator[Site]:
-    """The workers of the cluster at `scheduler` ("tcp://host:8786") as a place where a graph can run.
+def cluster(
+    scheduler: str, namespace: Namespace, progress: Progress, nodes: Sequence[Node] = ()
+) -> Iterator[Site]:
+    """The workers of the cluster at `scheduler` ("tcp://host:8786") as a place for the graph of `nodes`.
 
     Raises:
         EnvironmentLack: there is no such scheduler, or it has no workers.
@@ -67,7 +71,9 @@ def cluster(scheduler: str, namespace: Namespace, progress: Progress) -> Iterato
         def stop() -> None:
             client.unregister_worker_plugin(run)
 
-        there = Workers(client, client.get_executor(pure=False), run)
+        counts = Counter(node.beside for node in nodes if node.beside)
+        shares = {beside: count / counts.total() for beside, count in counts.items()}
+        there = Workers(client, client.get_executor(pure=False), run, shares)
         try:
             lanes: dict[str, Lane] = dict.fromkeys(("layer", "image", "test"), there)
             yield Site(lanes | {"here": Threads(pool, 1, None)}, stop, explained)
@@ -134,11 +140,15 @@ class Places(WorkerPlugin):
 
 @dataclass(frozen=True)
 class Workers:
-    """A lane of all workers. Dask's scheduler holds what waits; the dashboard shows nodes by their names."""
+    """A lane of all workers. Dask's scheduler holds what waits; the dashboard shows nodes by their names.
+
+    shares: what nodes had better run beside -> their share of all such nodes, and so of the workers.
+    """
 
     client: Any
     executor: Any
     run: str
+    shares: Mapping[str, float] = field(default_factory=dict)
     width: float = math.inf
 
     def submit(self, node: Node, found: Mapping[str, Any]) -> Future[Any]:
@@ -151,22 +161,32 @@ class Workers:
             dict(found),
             key=f"{kind}-{name} {self.run}",  # Dask groups by what is before the first hyphen
             priority=min(node.weight, HEAVIEST),
-            resources=self._resources(node) or None,
+            **self._where(node),
         )
         return future
 
-    def _resources(self, node: Node) -> dict[str, float]:
-        """What to ask for, of the things that some worker has."""
-        if not node.prefers:
+    def _where(self, node: Node) -> dict[str, Any]:
+        """What to say of the workers that suit `node`."""
+        if not node.prefers and not node.beside:
             return {}
-        workers = self.client.scheduler_info()["workers"].values()
-        there = [worker["resources"] for worker in workers]
-        with_engine = [resources for resources in there if ENGINE in resources]
-        wanted = {ENGINE: 1.0} if with_engine else {}
-        for name in node.prefers:
-            if any(name in resources for resources in with_engine or there):
-                return {**wanted, name: 1.0}
-        return wanted
+        known = self.client.scheduler_info()["workers"]
+        there = {address: worker["resources"].keys() for address, worker in known.items()}
+        wanted: list[str] = []
+        for names in ((ENGINE,), node.prefers):
+            having = [(name, [address for address in there if name in there[address]]) for name in names]
+            if found := next(((name, addresses) for name, addresses in having if addresses), None):
+                wanted.append(found[0])
+                there = {address: there[address] for address in found[1]}
+        few = few_of(list(there), node.beside, self.shares.get(node.beside, 1))
+        where: dict[str, Any] = {"resources": dict.fromkeys(wanted, 1.0)} if wanted else {}
+        return where | ({"workers": few, "allow_other_workers": True} if len(few) < len(there) else {})
+
+
+def few_of(workers: Sequence[str], beside: str, share: float) -> list[str]:
+    """That `share` of `workers` which is the same for all that say `beside`, whoever else comes or goes
+    (rendezvous hashing)."""
+    order = sorted(workers, key=lambda worker: hashlib.sha256(f"{beside} {worker}".encode()).digest())
+    return order[: math.ceil(len(order) * share)]
 
 
 def explained(error: Exception) -> ForgeError:

@@ -36,6 +36,7 @@ class Node:
     lane: where it runs.
     weight: of the nodes that a lane could start, it starts the heaviest.
     prefers: things that some places may have and others not; the first that is to be had decides where.
+    beside: nodes that say the same here use the same large things, and had better run at few places.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Node:
     lane: str = ""
     weight: float = 0
     prefers: tuple[str, ...] = ()
+    beside: str = ""
 
 
 class Lane(Protocol):

@@ -19,7 +19,15 @@ from trtforge.plan import check_disk
 from trtforge.progress import Stoppable
 from trtforge.registry.shared_layers import SharedLayers
 from trtforge.staged import Staged
-from trtforge.staging import SharedPlace, given_image, image_in, share_layer, stage_node, test_node
+from trtforge.staging import (
+    SharedPlace,
+    given_image,
+    has_tests,
+    image_in,
+    share_layer,
+    stage_node,
+    test_node,
+)
 from trtforge.steps import image_key, layer_key, layer_nodes, test_key, wheel_nodes
 from trtforge.tally import Tally
 
@@ -102,7 +110,7 @@ class Production:
         with in_use(self.project.store, todo):
             nodes = self._nodes(recipes, images, made, missing)
             tally = Tally(self.progress, nodes)
-            with self._site() as site, closing(run_graph(nodes, site)) as run:
+            with self._site(nodes) as site, closing(run_graph(nodes, site)) as run:
                 awaited = _Awaited(good, nodes, site.explain)
                 for ended in run:
                     tally.count(ended.node)
@@ -144,12 +152,12 @@ class Production:
         return nodes
 
     @contextmanager
-    def _site(self) -> Iterator[Site]:
+    def _site(self, nodes: Sequence[Node]) -> Iterator[Site]:
         """Where nodes run."""
         if self.scheduler:
             from trtforge.cluster import cluster  # takes half a second to import, and few need it
 
-            with cluster(self.scheduler, self.namespace, self.progress) as site:
+            with cluster(self.scheduler, self.namespace, self.progress, nodes) as site:
                 yield site
             return
         self.project.store.sweep()
@@ -207,11 +215,6 @@ class _Awaited:
         new = {key for key in keys if key in self._values} - self._counted
         self._counted |= new
         return sum(self._values[key].size for key in new)
-
-
-def has_tests(recipe: Recipe) -> bool:
-    """Whether the image of `recipe` carries smoke tests."""
-    return any(path.startswith("smoke/") for path in recipe.files)
 
 
 def _found(look: Callable[[str], T | None], keys: Sequence[str]) -> dict[str, T]:

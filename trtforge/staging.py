@@ -95,9 +95,14 @@ def test_node(recipe: Recipe) -> Node:
     wanted = json.loads(recipe.files.get("smoke/expected.json", b"{}")).get("sm", [])
     prefers = (*(f"GPU_SM{sm}" for sm in wanted), "GPU")
     call = partial(test_staged, recipe=recipe)
-    below = recipe.parent or recipe
-    base = below.key if below.parent else recipe.key
-    return Node(test_key(recipe), call, (image_key(recipe),), "test", prefers=prefers, beside=base)
+    return Node(
+        test_key(recipe), call, (image_key(recipe),), "test", prefers=prefers, beside=_tested_base(recipe)
+    )
+
+
+def has_tests(recipe: Recipe) -> bool:
+    """Whether the image of `recipe` carries smoke tests."""
+    return any(path.startswith("smoke/") for path in recipe.files)
 
 
 def share_layer(
@@ -162,6 +167,13 @@ def image_in(repository: Repository, digest: Digest) -> Image | None:
     except (BuildError, KeyError, ValueError):
         return None
     return Image(found.digest, config, layers)
+
+
+def _tested_base(recipe: Recipe) -> str:
+    """The lowest image with tests that `recipe` stands on, or is: who tests several upon it pulls it once."""
+    while recipe.parent and has_tests(recipe.parent):
+        recipe = recipe.parent
+    return recipe.base.manifest if recipe.base else recipe.key
 
 
 def _given(_place: object, _found: object, *, image: Image) -> Image:
