@@ -63,6 +63,8 @@ worker: setup  ## A worker of it: make worker SCHEDULER=tcp://host:8786 RESOURCE
 
 bench: setup-test engine  ## Measure against other tools; results go to bench/results/.
 	$(VENV)/python -m bench.main_job
+	$(VENV)/python -m bench.publish
+	$(VENV)/python -m bench.many_cells
 
 docs: setup-test  ## Write the generated parts of docs/ anew.
 	$(VENV)/python -m docs.generate
