@@ -331,7 +331,7 @@ def test_gc_dry_run_lists_exactly_what_would_go(type_: Callable[[str], Said], ro
     assert all(path.exists() for path in extra)
 
     done = type_("gc --json")
-    assert done.answer == {"store": 2000, "engine": 0}
+    assert done.answer == {"store": 2000, "engine": 0, "left": 0}
     assert "the Engine was left alone" in done.err
     assert not any(path.exists() for path in extra)
 
