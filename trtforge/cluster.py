@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import math
 import os
 import socket
 import uuid
 from collections import Counter
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,8 @@ def cluster(
             raise _strangers(error) from error
 
         def stop() -> None:
-            client.unregister_worker_plugin(run)
+            with suppress(OSError):  # the scheduler has gone away, and who waits is told so
+                client.unregister_worker_plugin(run)
 
         counts = Counter(node.beside for node in nodes if node.beside)
         shares = {beside: count / counts.total() for beside, count in counts.items()}
@@ -84,6 +86,8 @@ def cluster(
 @contextmanager
 def _connected(scheduler: str) -> Iterator[Any]:
     client: Any  # half of it has no types
+    for name in ("distributed", "distributed.client"):  # what goes wrong is told in our way
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         # Asked here first: a client that finds nobody says so in its own way, even at exit.
         socket.create_connection(get_address_host_port(scheduler), PATIENCE_S).close()
