@@ -78,7 +78,8 @@ class UnrulyRegistry:
     blobs, manifests: (repository, digest or tag) -> the bytes, with the media type for manifests.
     broken: (method, part of a path) -> what happens to the next such requests: a status; ("cut", n): the
         connection is reset when n bytes of the request's body are in; "lost": the session is forgotten first;
-        ("lie", digest): that is what it says the manifest is; "deaf": done, but the answer never comes.
+        ("lie", digest): that is what it says the manifest is; "deaf": done, but the answer never comes;
+        "short": the connection is reset in the middle of the answer's body.
     """
 
     host: str = ""
@@ -164,14 +165,16 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         scopes, left = self.registry.tokens.get(token, (set(), 0))
         action = {"GET": "pull", "HEAD": "pull", "DELETE": "delete"}.get(self.command, "push")
-        name = path.removeprefix("/v2/").partition("/")[0]
+        found = _PATH.fullmatch(path)
+        name = found["name"] if found else ""
         granted = {f"{s.rpartition(':')[0]}:{a}" for s in scopes for a in s.rpartition(":")[2].split(",")}
         if left and f"repository:{name}:{action}" in granted:
             self.registry.tokens[token] = (scopes, left - 1)
             return True
-        self.close_connection = True
         realm = f'Bearer realm="http://{self.registry.host}/token",service="s"'
-        self._refuse(401, {"WWW-Authenticate": realm})
+        self._refuse(
+            401, {"WWW-Authenticate": realm, "Connection": "close"}
+        )  # a body may still be on its way
         return False
 
     # what it holds
@@ -324,7 +327,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD" and status != 204:
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if self.event == "short" else body)
+            if self.event == "short":
+                self._reset()
 
 
 class _Server(ThreadingHTTPServer):
