@@ -147,6 +147,18 @@ def test_another_machine_makes_nothing_anew_and_gets_the_same(
     assert (factory.made, digests(second), second.pushed) == ([], digests(first), 0)
 
 
+def test_a_staged_image_that_has_lost_a_layer_is_made_whole(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prune beside the run that was broken off takes layers that only old images had."""
+    (first,) = produce(factory.at("one", monkeypatch), "ampere")
+    layer, repository = first.staged[-1].image.layers[-1], factory.namespace.repository("tensorrt")
+    repository.delete_blob(layer.digest)
+    assert repository.blob_size(layer.digest) is None
+    produce(factory.at("two", monkeypatch), "ampere")
+    assert repository.blob_size(layer.digest) == layer.size
+
+
 def test_what_is_published_is_neither_made_nor_tested(
     factory: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

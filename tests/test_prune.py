@@ -2,14 +2,14 @@ from __future__ import annotations
 
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from tests.docker_registry import docker_registry
 from tests.memory_registry import MemoryNamespace
 from tests.published_factory import Publisher, changed
-from trtforge.catalogue import REPOSITORY, read_catalogue
+from trtforge.catalogue import REPOSITORY, read_catalogue, update_catalogue
 from trtforge.entry import RECORD, records_of
 from trtforge.errors import EnvironmentLack
 from trtforge.oci import MANIFEST
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from trtforge.catalogue import Catalogue
     from trtforge.cells import Cells
     from trtforge.entry import Entry
+    from trtforge.staged import Staged
 
 SHORT = "cu12.1-ampere"
 MONDAY = datetime(2026, 11, 23, 3, tzinfo=UTC)
@@ -98,6 +100,33 @@ def test_old_images_go_with_their_records_and_their_own_blobs(
             assert all(repository.blob_size(layer.digest) == layer.size for layer in left.image.layers)
             repository.delete_tag(staging_tag(entry.digest))
         assert go(publisher) == Pruned()
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["an old image again", "one with a layer of an old one"])
+def test_what_is_staged_while_a_prune_runs_stays_whole(
+    again: bool, registry: str, tmp_path: Path, cells: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Namespace.open(f"{registry}/beside-{again}".lower()) as namespace:
+        publisher = Publisher(cells, Store(tmp_path / "store"), namespace)
+        locks = [changed(publisher.lock, "onnx", digit) for digit in "abcd"]
+        old = next(iter([publisher.publish(lock)[-1] for lock in locks]))
+        staged: list[Staged] = []
+
+        def stage(*arguments: Any, **options: Any) -> Catalogue:
+            if options and not staged:  # what is to go is known by now
+                lock = locks[0] if again else changed(locks[0], "tensorrt-rtx-cu12-libs", "e")
+                staged.append(publisher.stage(lock)[-1])
+            return update_catalogue(*arguments, **options)
+
+        monkeypatch.setattr("trtforge.prune.update_catalogue", stage)
+        go(publisher)
+        image, repository = staged[0].image, namespace.repository("tensorrt")
+        assert (image.digest == old.digest) == again
+        assert repository.find_digest(staging_tag(image.digest)) == image.digest
+        assert [repository.blob_size(layer.digest) for layer in image.layers] == [
+            layer.size for layer in image.layers
+        ]
+        assert (repository.find_digest(old.dated) == old.digest) == again
 
 
 def test_what_a_day_publishes_after_a_prune_is_its_newest(publisher: Publisher) -> None:

@@ -20,7 +20,7 @@ from trtforge.oci import Digest, digest_of
 from trtforge.registry.artifact import read_manifest
 from trtforge.registry.referrers import fallback_tag
 from trtforge.retention import aged, surplus
-from trtforge.staged import STAGING
+from trtforge.staged import STAGING, staging_tag
 from trtforge.survey import LAYERS, Survey
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class _Plan:
     """
 
     idle: dict[str, date]
+    survey: Survey
     entries: tuple[Entry, ...] = ()
     tags: list[tuple[str, str]] = field(default_factory=list)
     layers: list[str] = field(default_factory=list)
@@ -101,7 +102,7 @@ def _plan(namespace: Namespace, catalogue: Catalogue, keep: int) -> _Plan:
     unfinished = [(image, tag) for image, tag in survey.others() if tag.startswith(STAGING)]
     unfinished += [(REPOSITORY, tag) for tag in claims]
     due, idle = aged({f"{image}:{tag}" for image, tag in unfinished}, catalogue.idle, today)
-    plan = _Plan(idle, tags=[(image, tag) for image, tag in unfinished if f"{image}:{tag}" in due])
+    plan = _Plan(idle, survey, tags=[(image, tag) for image, tag in unfinished if f"{image}:{tag}" in due])
     plan.orphans = survey.orphans()
     layers_left = any(name.startswith(f"{LAYERS}:") for name in catalogue.idle)
     if not surplus(catalogue, keep, ()) and not plan.tags and not layers_left:
@@ -137,7 +138,8 @@ def _carry_out(plan: _Plan, namespace: Namespace, catalogue: Catalogue, progress
     spared = []
     for entry in plan.entries:
         repository = namespace.repository(entry.image)
-        if any(repository.find_digest(tag) == entry.digest for tag in entry.tags):  # rolled back to just now
+        tags = (*entry.tags, staging_tag(entry.digest))  # rolled back to, or published again, just now
+        if any(repository.find_digest(tag) == entry.digest for tag in tags):
             spared.append(entry)
             continue
         records = repository.referrers(entry.digest, RECORD)
@@ -150,9 +152,11 @@ def _carry_out(plan: _Plan, namespace: Namespace, catalogue: Catalogue, progress
     for image, subject in plan.orphans:
         repository = namespace.repository(image)
         _delete_records(repository, subject, repository.referrers(subject, RECORD))
-    if not spared:
+    if plan.blobs and not spared:
+        plan.survey.count_new()  # who publishes meanwhile counts on the blobs that it found
         for name, digest in plan.blobs:
-            namespace.repository(name).delete_blob(digest)
+            if not plan.survey.uses(name, digest):
+                namespace.repository(name).delete_blob(digest)
     if plan.entries:
         update_catalogue(namespace, [], progress)
 

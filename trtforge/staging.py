@@ -127,7 +127,7 @@ def share_layer(
 def stage_image(
     place: SharedPlace, found: Mapping[str, Any], *, recipe: Recipe, made: Mapping[str, Layer]
 ) -> Image:
-    """The image of `recipe`, in the registry under its staging tag; one that is there is left alone.
+    """The image of `recipe`, in the registry under its staging tag; one that is there whole is left alone.
 
     Raises:
         ForgeError: see `push_image`.
@@ -135,7 +135,9 @@ def stage_image(
     with in_use(place.store, [recipe]):
         image = assembled(place, found, recipe, made)
         repository, tag = place.namespace.repository(recipe.image), staging_tag(image.digest)
-        if repository.find_digest(tag) != image.digest:
+        # A prune, or whoever deletes there, may have taken layers of one that was broken off.
+        whole = (repository.blob_size(layer.digest) == layer.size for layer in image.layers)
+        if repository.find_digest(tag) != image.digest or not all(whole):
             names = [place.layers.repository]
             names += [place.namespace.repository(recipe.parent.image)] if recipe.parent else []
             push_image(image, tag, repository, place.store, place.progress, sources=names)

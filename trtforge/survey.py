@@ -86,6 +86,16 @@ class Survey:
         with ThreadPoolExecutor(_REQUESTS, "survey") as pool:
             list(pool.map(self._count, versions))
 
+    def count_new(self) -> None:
+        """Take what was tagged since the survey began for being in use, too."""
+        for image, before in self._tags.items():
+            new = {*self._namespace.repository(image).tags()} - {*before}
+            self.count((image, tag) for tag in new if not _FALLBACK.fullmatch(tag))
+
+    def uses(self, image: str, blob: Digest) -> bool:
+        """Whether an image in use has this blob in the repository `image`."""
+        return image in self._used and blob in self._used[image].blobs
+
     def _count(self, version: Version) -> None:
         image, tag = version
         self._used[image].add(self._namespace.repository(image), tag)
