@@ -133,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         registry = self.registry
         registry.asked.append(Asked(self.command, url.path, query, dict(self.headers)))
         if url.path == "/token":
-            return self._grant(parse_qs(url.query)["scope"])
+            return self._grant(parse_qs(url.query).get("scope", []))
         if not self._may(url.path):
             return None
         self.event = registry.event(self.command, url.path)

@@ -1,4 +1,4 @@
-"""Several machines that publish to one namespace at once, in processes of their own; see tiny_publishing.py."""
+"""Several machines that publish to one namespace at once; see tests/tiny_publishing.py."""
 
 from __future__ import annotations
 
