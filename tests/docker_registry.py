@@ -29,6 +29,7 @@ def docker_registry(
     delete: bool = True,
     login: bool = False,
     certificate: tuple[Path, Path] | None = None,
+    host: str = "",
 ) -> Iterator[str]:
     """A running registry that keeps its data in `folder`; "127.0.0.1:port".
 
@@ -36,9 +37,10 @@ def docker_registry(
         delete: whether it deletes when asked to; registries come with that disabled.
         login: only for those who are `user` with the password `pass` (basic authentication).
         certificate: certificate and key, in PEM, for TLS; else it speaks plain HTTP.
+        host: that of one that was stopped; else a free one.
     """
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        host = f"127.0.0.1:{free.getsockname()[1]}"
+        host = host or f"127.0.0.1:{free.getsockname()[1]}"
     settings: dict[str, Any] = {
         "version": "0.1",
         "log": {"level": "error"},

@@ -28,7 +28,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     "versions",
-    [[(0, 0), (1, 1), (2, 2), (3, 3)], [(0, 1), (2, 3), (4, 5), (6, 7)]],
+    [[(0, 0), (1, 1), (2, 2)], [(0, 1), (2, 3), (4, 5)]],
     ids=["same recipe", "other recipes"],
 )
 def test_two_publishers(versions: list[tuple[int, int]], registry: str, tmp_path: Path) -> None:
@@ -55,12 +55,38 @@ def test_two_publishers_while_a_third_prunes(registry: str, tmp_path: Path) -> N
     names = ("one", "other", "third")
     shops = [Workshop(tmp_path / name, f"{registry}/pruned") for name in names]
     onlooker = shops[0].onlooker(forward=False)
-    for pair in [(0, 1), (2, 3), (4, 0), (1, 2), (3, 5), (0, 1), (2, 6)]:
+    for pair in [(0, 1), (2, 3), (4, 0), (1, 2), (3, 0)]:
         for shop, version in zip(shops, pair, strict=False):
             shop.write(version)
         runs = [shop.start(line) for shop, line in zip(shops, (PUBLISH, PUBLISH, "gc"), strict=True)]
-        codes = [runs[2].end()]
-        codes += [shops[2].start("gc").end()]
-        codes += [run.end() for run in runs[:2]]
-        print(codes)
+        pruned = [runs.pop().end(), shops[2].start("gc").end()]
+        assert pruned == [0, 0], shops[2].said
+        codes = [run.end() for run in runs]
         onlooker.look()
+        for shop, code in zip(shops, codes, strict=False):
+            if code:  # what it found was taken away before it had a tag; then nothing is moved
+                assert "run the same command again" in shop.said
+                shop.type(PUBLISH)
+        keys = {shops[0].chains(version)[0][-1].key for version in pair}
+        onlooker.look()
+        assert onlooker.recipe_of(SHORT) in keys
+
+
+@pytest.mark.parametrize("part", [0.1, 0.4, 0.9])
+def test_a_registry_that_dies_and_comes_back(part: float, tmp_path: Path) -> None:
+    (tmp_path / "registry").mkdir()
+    with docker_registry(tmp_path / "registry") as host:
+        shop = Workshop(tmp_path / "machine", f"{host}/team")
+        shop.type(PUBLISH)
+        shop.write(1)
+        steps = shop.type(PUBLISH)
+        shop.write(3)
+        onlooker = shop.onlooker()
+        before = onlooker.look()
+        run = shop.start(PUBLISH)
+        assert run.reaches(int(part * steps))
+    with docker_registry(tmp_path / "registry", host=host):
+        onlooker = shop.onlooker(dated=onlooker.dated)
+        onlooker.look()
+        assert run.end() == 0, shop.said
+        assert onlooker.look()[SHORT] != before[SHORT]
