@@ -34,20 +34,20 @@ from distributed import LocalCluster
 from bench.main_job import ROOT
 from tests.docker_registry import docker_registry
 from tests.wheel_factory import ZipMember, make_wheel
-from trtforge.catalogue import read_catalogue
-from trtforge.cluster import cluster
-from trtforge.facts import Facts, facts_of
-from trtforge.graph import Node, run_graph
 from trtforge.index.download import sha256_of
 from trtforge.index.pins import Pin
 from trtforge.layers.maker import LayerMaker
 from trtforge.layers.sources import OsSource
 from trtforge.lock import Lock, LockedCell
 from trtforge.locking import os_suite
-from trtforge.production import Production
+from trtforge.production.cluster import cluster
+from trtforge.production.graph import Node, run_graph
+from trtforge.production.production import Production
 from trtforge.progress import Silent
 from trtforge.project import Project
-from trtforge.publish import promote, published_images
+from trtforge.publishing.catalogue import read_catalogue
+from trtforge.publishing.facts import Facts, facts_of
+from trtforge.publishing.publish import promote, published_images
 from trtforge.registry.namespace import Namespace
 from trtforge.registry.shared_layers import SharedLayers
 from trtforge.smoke import CheckResult, SmokeReport
@@ -222,8 +222,8 @@ def measure(count: int, jobs: int, folder: Path) -> list[Phase]:
         docker_registry(there) as host,
         Namespace.open(f"{host}/bench") as namespace,
         Namespace.open(f"{host}/elsewhere") as elsewhere,
-        patch("trtforge.staging.verify_image", passed),
-        patch("trtforge.staging.SharedPlace.engine", lambda _place: None),
+        patch("trtforge.production.staging.verify_image", passed),
+        patch("trtforge.production.staging.SharedPlace.engine", lambda _place: None),
     ):
         phases = [
             publish("empty", project("one"), first, namespace, there, jobs),

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 from tests.conftest import PROJECT
 from tests.lock_factory import lock_of
 from tests.store_factory import finish_images
-from trtforge.catalogue import IMAGES
-from trtforge.entry import Entry, dated_tag, is_dated, records_of
-from trtforge.facts import facts_of
 from trtforge.oci import MANIFEST, Digest, digest_of
+from trtforge.production.staged import Staged, staging_tag
 from trtforge.progress import Silent
-from trtforge.publish import promote
+from trtforge.publishing.catalogue import IMAGES
+from trtforge.publishing.entry import Entry, dated_tag, is_dated, records_of
+from trtforge.publishing.facts import facts_of
+from trtforge.publishing.publish import promote
 from trtforge.recipe import Recipes
 from trtforge.registry.push import push_image
 from trtforge.smoke import CheckResult, SmokeReport
-from trtforge.staged import Staged, staging_tag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -111,11 +111,11 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         world.smoked.append(ref)
         return SmokeReport(image=ref, results=world.results)
 
-    monkeypatch.setattr("trtforge.steps.fetch", lambda *_pins, **_options: {})
-    monkeypatch.setattr("trtforge.steps.fetch_each", lambda *_pins, **_options: world.gone)
+    monkeypatch.setattr("trtforge.production.steps.fetch", lambda *_pins, **_options: {})
+    monkeypatch.setattr("trtforge.production.steps.fetch_each", lambda *_pins, **_options: world.gone)
     monkeypatch.setattr(LayerMaker, "make", make)
-    monkeypatch.setattr("trtforge.loading.smoke", smoke)
-    for module in ("build", "steps"):
+    monkeypatch.setattr("trtforge.production.loading.smoke", smoke)
+    for module in ("build", "production.steps"):
         monkeypatch.setattr(f"trtforge.{module}.check_disk", lambda *_missing: None)
     return world
 

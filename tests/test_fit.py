@@ -10,11 +10,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from trtforge.entry import Entry, dated_tag
 from trtforge.errors import EnvironmentLack, ForgeError, RequestError
 from trtforge.fit import best_fit
 from trtforge.machine import Gpu, Machine
 from trtforge.oci import digest_of
+from trtforge.publishing.entry import Entry, dated_tag
 
 if TYPE_CHECKING:
     from trtforge.cells import Cells

@@ -26,7 +26,7 @@ from trtforge.gc import Freed, collect, size_of
 from trtforge.image import find_image
 from trtforge.in_use import in_use
 from trtforge.plan import plan_image
-from trtforge.prune import Pruned
+from trtforge.publishing.prune import Pruned
 from trtforge.recipe import Recipe, Recipes
 from trtforge.record import Record, find_record, keep_record
 from trtforge.store import Store
@@ -34,8 +34,8 @@ from trtforge.store import Store
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trtforge.catalogue import Catalogue
     from trtforge.cells import Cells
+    from trtforge.publishing.catalogue import Catalogue
     from trtforge.registry.namespace import Namespace
 
 

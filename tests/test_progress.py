@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from trtforge.graph import Node
+from trtforge.production.graph import Node
+from trtforge.production.tally import Tally
 from trtforge.progress import Lines, Silent, Stoppable, Stopped, progress_on
-from trtforge.tally import Tally
 
 
 def console(*, terminal: bool = False) -> Console:

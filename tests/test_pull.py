@@ -10,15 +10,15 @@ import pytest
 from tests.conftest import PROJECT
 from tests.docker_registry import docker_registry
 from tests.test_fit import entry, machine
-from trtforge.catalogue import Catalogue
 from trtforge.commands import pull as command
 from trtforge.commands.pull import find_wanted
 from trtforge.commands.selection import Session
-from trtforge.entry import attach_record
 from trtforge.errors import EnvironmentLack, RequestError
 from trtforge.oci import MANIFEST, canonical_json
 from trtforge.progress import Silent
 from trtforge.project import Project
+from trtforge.publishing.catalogue import Catalogue
+from trtforge.publishing.entry import attach_record
 from trtforge.pull import published, pull
 from trtforge.registry.namespace import Namespace
 from trtforge.terminal import Terminal
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trtforge.cells import Cells
-    from trtforge.entry import Entry
+    from trtforge.publishing.entry import Entry
 
 SHORT = "cu12.1-ampere"
 

@@ -27,11 +27,11 @@ from tests.published_factory import changed
 from trtforge.cli import main
 from trtforge.layers.gzip_tar import GzipTar
 from trtforge.layers.maker import LayerMaker
+from trtforge.production.staging import SharedPlace
 from trtforge.project import Project
 from trtforge.registry.connection import Connection
 from trtforge.registry.namespace import Namespace
 from trtforge.smoke import CheckResult, SmokeReport
-from trtforge.staging import SharedPlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -213,11 +213,11 @@ class Workshop:
         put(Namespace, "now", lambda namespace: now(namespace) + timedelta(days=self.days))
         put(LayerMaker, "make", make)
         put(SharedPlace, "engine", lambda _place: None)
-        put("trtforge.staging.verify_image", verify)
-        put("trtforge.steps.fetch", lambda *_pins, **_options: {})
-        put("trtforge.steps.fetch_each", lambda *_pins, **_options: {})
-        put("trtforge.steps.check_disk", lambda *_missing: None)
-        put("trtforge.production.check_disk", lambda *_missing: None)
+        put("trtforge.production.staging.verify_image", verify)
+        put("trtforge.production.steps.fetch", lambda *_pins, **_options: {})
+        put("trtforge.production.steps.fetch_each", lambda *_pins, **_options: {})
+        put("trtforge.production.steps.check_disk", lambda *_missing: None)
+        put("trtforge.production.production.check_disk", lambda *_missing: None)
         put("trtforge.registry.upload.MONOLITHIC", _SMALL)
         put("trtforge.registry.upload.CHUNK", _CHUNK)
 

@@ -12,13 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from trtforge.errors import ForgeError, as_forge_error
-from trtforge.graph import Node, run_graph, threads
 from trtforge.image import check_followable
 from trtforge.in_use import in_use
-from trtforge.loading import build_image, in_engine, load_image, record_key, test_image
 from trtforge.plan import check_disk, plan_image
-from trtforge.progress import Stoppable
-from trtforge.steps import (
+from trtforge.production.graph import Node, run_graph, threads
+from trtforge.production.loading import build_image, in_engine, load_image, record_key, test_image
+from trtforge.production.steps import (
     Workplace,
     image_key,
     image_node,
@@ -28,18 +27,19 @@ from trtforge.steps import (
     test_key,
     wheel_nodes,
 )
-from trtforge.tally import Tally
+from trtforge.production.tally import Tally
+from trtforge.progress import Stoppable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from trtforge.cells import Cell
     from trtforge.engine.engine import Engine
-    from trtforge.graph import Ended
     from trtforge.layers.sources import LayerSource
     from trtforge.lock import Lock
     from trtforge.oci import Layer
     from trtforge.plan import ImagePlan
+    from trtforge.production.graph import Ended
     from trtforge.progress import Progress
     from trtforge.project import Project
     from trtforge.recipe import Recipe

@@ -21,9 +21,9 @@ from trtforge.machine import capability
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trtforge.entry import Entry
     from trtforge.machine import Gpu, Machine
     from trtforge.matrix import Matrix
+    from trtforge.publishing.entry import Entry
 
 
 @dataclass(frozen=True)

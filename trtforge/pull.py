@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trtforge.entry import records_of
 from trtforge.errors import RequestError
+from trtforge.publishing.entry import records_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import date
 
-    from trtforge.catalogue import Catalogue
     from trtforge.engine.engine import Engine
-    from trtforge.entry import Entry
     from trtforge.progress import Progress
+    from trtforge.publishing.catalogue import Catalogue
+    from trtforge.publishing.entry import Entry
     from trtforge.registry.namespace import Namespace
 
 IMAGE = "tensorrt"

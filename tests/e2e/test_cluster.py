@@ -18,7 +18,7 @@ from tests.tiny_stack import lock_project, make_wheels
 from trtforge.layers.maker import LayerMaker
 from trtforge.layers.sources import OsSource
 from trtforge.locking import os_suite
-from trtforge.production import Production
+from trtforge.production.production import Production
 from trtforge.progress import Silent
 from trtforge.project import Project
 from trtforge.registry.namespace import Namespace
@@ -139,7 +139,7 @@ def test_a_worker_dies_and_the_digests_are_those_of_one_machine(
 
     monkeypatch.setenv("TRTFORGE_CACHE", str(tmp_path / "cache"))
     tested = SmokeReport(image="", results=())
-    monkeypatch.setattr("trtforge.staging.verify_image", lambda *_arguments, **_options: tested)
+    monkeypatch.setattr("trtforge.production.staging.verify_image", lambda *_arguments, **_options: tested)
     with namespace_with_system(f"{namespace.host}/other", project) as other:
         ours = produce(Production(Project(project.root, project.wheelhouse, offline=True), other, Silent()))
     assert ours == theirs

@@ -12,9 +12,9 @@ import pytest
 
 from tests.e2e.test_nightly import place  # noqa: F401 (a fixture)
 from tests.onlooker import Onlooker
-from trtforge.catalogue import REPOSITORY
-from trtforge.dated import CLAIM
-from trtforge.staged import STAGING
+from trtforge.production.staged import STAGING
+from trtforge.publishing.catalogue import REPOSITORY
+from trtforge.publishing.dated import CLAIM
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,16 +22,16 @@ from tests.e2e.conftest import CACHE
 from tests.stub_nvml import stub_nvml
 from tests.test_fit import entry
 from tests.tiny_image import tiny_image
-from trtforge.catalogue import update_catalogue
 from trtforge.engine.fresh import fresh_engine
 from trtforge.engine.own import OwnEngine
-from trtforge.entry import attach_record
 from trtforge.errors import BuildError, EnvironmentLack, RequestError
 from trtforge.machine import Gpu
 from trtforge.progress import Silent
+from trtforge.publishing.catalogue import update_catalogue
+from trtforge.publishing.entry import attach_record
+from trtforge.publishing.verify import verify_image
 from trtforge.registry.namespace import Namespace
 from trtforge.store import Store
-from trtforge.verify import verify_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,12 +16,12 @@ from trtforge.errors import BuildError, EnvironmentLack
 from trtforge.nightly.failures import Failure, first_failure, read_failures, tag_of
 from trtforge.nightly.nightly import Night
 from trtforge.nightly.tasks import look, tasks
-from trtforge.production import Outcome
+from trtforge.production.production import Outcome
+from trtforge.production.staged import Staged, staging_tag
 from trtforge.progress import Silent
 from trtforge.project import Project
 from trtforge.registry.namespace import Namespace
 from trtforge.registry.push import push_image
-from trtforge.staged import Staged, staging_tag
 from trtforge.store import Store
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from trtforge.catalogue import Catalogue, Entry, read_catalogue
 from trtforge.commands.registry_options import (
     PlainHttpOption,
     RegistryCaOption,
@@ -12,9 +11,10 @@ from trtforge.commands.registry_options import (
     open_namespace,
 )
 from trtforge.commands.selection import Session, with_session
+from trtforge.publishing.catalogue import Catalogue, Entry, read_catalogue
+from trtforge.publishing.tested import in_words
 from trtforge.registry.namespace import Namespace
 from trtforge.terminal import megabytes, plain_table
-from trtforge.tested import in_words
 
 _REQUESTS = 8
 """Tags looked at at once."""

@@ -8,13 +8,13 @@ import typer
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from trtforge.base import NAME as BASES
-from trtforge.catalogue import read_catalogue
 from trtforge.cells import Cell
 from trtforge.commands.registry_options import PlainHttpOption, RegistryCaOption, open_namespace
 from trtforge.errors import EnvironmentLack, RequestError
 from trtforge.gc import collect, size_of
 from trtforge.project import Project, find_root
-from trtforge.prune import prune
+from trtforge.publishing.catalogue import read_catalogue
+from trtforge.publishing.prune import prune
 from trtforge.recipe import Recipe
 from trtforge.registry.namespace import Namespace
 from trtforge.terminal import Terminal, megabytes

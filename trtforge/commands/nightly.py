@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from trtforge.catalogue import read_catalogue
 from trtforge.cells import Cell, Cells
 from trtforge.commands.registry_options import (
     PlainHttpOption,
@@ -24,11 +23,12 @@ from trtforge.nightly.nightly import Night, untouched_report
 from trtforge.nightly.renewal import renew, write
 from trtforge.nightly.report import Report, write_report
 from trtforge.nightly.tasks import look, tasks
-from trtforge.production import Outcome, Production
+from trtforge.production.production import Outcome, Production
 from trtforge.progress import Progress
 from trtforge.project import Project
-from trtforge.prune import prune
-from trtforge.publish import require_redistribution
+from trtforge.publishing.catalogue import read_catalogue
+from trtforge.publishing.prune import prune
+from trtforge.publishing.publish import require_redistribution
 from trtforge.recipe import Recipe
 from trtforge.registry.namespace import Namespace
 from trtforge.terminal import Terminal

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from trtforge.catalogue import read_catalogue
 from trtforge.commands.registry_options import (
     PlainHttpOption,
     RegistryCaOption,
@@ -16,15 +15,16 @@ from trtforge.commands.registry_options import (
     open_namespace,
 )
 from trtforge.commands.selection import JobsOption, SchedulerOption, Session, with_session
-from trtforge.entry import Entry
 from trtforge.errors import ForgeError
-from trtforge.facts import Facts, facts_of
-from trtforge.production import Production
-from trtforge.publish import clock_difference, promote, published_images, require_redistribution
+from trtforge.production.production import Production
+from trtforge.publishing.catalogue import read_catalogue
+from trtforge.publishing.entry import Entry
+from trtforge.publishing.facts import Facts, facts_of
+from trtforge.publishing.publish import clock_difference, promote, published_images, require_redistribution
+from trtforge.publishing.tested import in_words
 from trtforge.registry.namespace import Namespace
 from trtforge.smoke import SmokeReport
 from trtforge.terminal import Terminal, megabytes
-from trtforge.tested import in_words
 
 
 @dataclass(frozen=True)

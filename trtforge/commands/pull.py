@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from trtforge.catalogue import Catalogue, read_catalogue
 from trtforge.commands.registry_options import (
     PlainHttpOption,
     RegistryCaOption,
@@ -16,17 +15,18 @@ from trtforge.commands.registry_options import (
 )
 from trtforge.commands.selection import Session, with_session
 from trtforge.engine.engine import Engine
-from trtforge.entry import Entry
 from trtforge.fit import best_fit
 from trtforge.machine import capability, read_machine
 from trtforge.progress import Progress
+from trtforge.publishing.catalogue import Catalogue, read_catalogue
+from trtforge.publishing.entry import Entry
+from trtforge.publishing.tested import in_words
 from trtforge.pull import IMAGE, newest_images, published, reference
 from trtforge.pull import pull as pull_entry
 from trtforge.registry.namespace import Namespace
 from trtforge.smoke import SmokeReport, as_table
 from trtforge.smoke import smoke as run_smoke
 from trtforge.terminal import Terminal, megabytes
-from trtforge.tested import in_words
 
 IN_EXACT_TAGS = ("torch", "tensorrt", "python")
 """The axes that a short tag does not tell: who names one of them means the exact tag."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import typer
 
-from trtforge.catalogue import Catalogue, read_catalogue
 from trtforge.commands.registry_options import (
     PlainHttpOption,
     RegistryCaOption,
@@ -15,10 +14,11 @@ from trtforge.commands.registry_options import (
     open_namespace,
 )
 from trtforge.commands.selection import JobsOption, SchedulerOption, Session, with_session
-from trtforge.production import Production
-from trtforge.publish import published_images, require_redistribution
+from trtforge.production.production import Production
+from trtforge.production.staged import Staged, staging_tag
+from trtforge.publishing.catalogue import Catalogue, read_catalogue
+from trtforge.publishing.publish import published_images, require_redistribution
 from trtforge.registry.namespace import Namespace
-from trtforge.staged import Staged, staging_tag
 from trtforge.terminal import megabytes
 
 

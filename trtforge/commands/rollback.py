@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from trtforge.catalogue import read_catalogue
 from trtforge.commands.registry_options import (
     PlainHttpOption,
     RegistryCaOption,
@@ -15,11 +14,12 @@ from trtforge.commands.registry_options import (
     open_namespace,
 )
 from trtforge.commands.selection import Session, with_session
-from trtforge.entry import Entry
 from trtforge.errors import RequestError
+from trtforge.publishing.catalogue import read_catalogue
+from trtforge.publishing.entry import Entry
+from trtforge.publishing.rollback import RolledBack
+from trtforge.publishing.rollback import rollback as roll_back
 from trtforge.registry.namespace import Namespace
-from trtforge.rollback import RolledBack
-from trtforge.rollback import rollback as roll_back
 
 _IMAGE = "tensorrt"
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from trtforge.cells import Choice
-from trtforge.jobs import Jobs, default_jobs
 from trtforge.matrix import AXES
+from trtforge.production.jobs import Jobs, default_jobs
 from trtforge.project import Project, find_root
 from trtforge.terminal import Terminal
 

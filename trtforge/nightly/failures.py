@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trtforge.catalogue import REPOSITORY
 from trtforge.errors import EnvironmentLack
 from trtforge.oci import canonical_json
+from trtforge.publishing.catalogue import REPOSITORY
 from trtforge.registry.artifact import put_artifact, read_artifact
 
 if TYPE_CHECKING:

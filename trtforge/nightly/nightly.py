@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 from trtforge.errors import EnvironmentLack, ForgeError
 from trtforge.nightly.failures import first_failure, forget_failure, keep_failure
 from trtforge.nightly.report import CellReport, checks_of
-from trtforge.production import Outcome
-from trtforge.publish import promote
+from trtforge.production.production import Outcome
+from trtforge.publishing.publish import promote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from datetime import date
 
-    from trtforge.entry import Entry
-    from trtforge.facts import Facts
     from trtforge.nightly.failures import Failure
     from trtforge.nightly.report import Result
     from trtforge.nightly.tasks import Action, Task
     from trtforge.progress import Progress
+    from trtforge.publishing.entry import Entry
+    from trtforge.publishing.facts import Facts
     from trtforge.recipe import Recipe
     from trtforge.registry.namespace import Namespace
 

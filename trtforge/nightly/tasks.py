@@ -5,24 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from trtforge.catalogue import IMAGES, read_catalogue
-from trtforge.facts import facts_of
 from trtforge.nightly.failures import read_failures
-from trtforge.publish import is_published
+from trtforge.publishing.catalogue import IMAGES, read_catalogue
+from trtforge.publishing.facts import facts_of
+from trtforge.publishing.publish import is_published
 from trtforge.recipe import Recipes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from trtforge.catalogue import Catalogue
     from trtforge.cells import Cell, Cells
-    from trtforge.entry import Entry
-    from trtforge.facts import Facts
     from trtforge.lock import Lock
     from trtforge.nightly.failures import Failure
     from trtforge.oci import Digest
     from trtforge.progress import Progress
     from trtforge.project import Project
+    from trtforge.publishing.catalogue import Catalogue
+    from trtforge.publishing.entry import Entry
+    from trtforge.publishing.facts import Facts
     from trtforge.recipe import Recipe
     from trtforge.registry.namespace import Namespace
 

@@ -13,22 +13,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from trtforge.catalogue import IMAGES, REPOSITORY, update_catalogue
-from trtforge.dated import CLAIM
-from trtforge.entry import RECORD
 from trtforge.oci import Digest, digest_of
+from trtforge.production.staged import STAGING, staging_tag
+from trtforge.publishing.catalogue import IMAGES, REPOSITORY, update_catalogue
+from trtforge.publishing.dated import CLAIM
+from trtforge.publishing.entry import RECORD
+from trtforge.publishing.retention import aged, surplus
+from trtforge.publishing.survey import LAYERS, Survey
 from trtforge.registry.artifact import read_manifest
 from trtforge.registry.referrers import fallback_tag
-from trtforge.retention import aged, surplus
-from trtforge.staged import STAGING, staging_tag
-from trtforge.survey import LAYERS, Survey
 
 if TYPE_CHECKING:
     from datetime import date
 
-    from trtforge.catalogue import Catalogue
-    from trtforge.entry import Entry
     from trtforge.progress import Progress
+    from trtforge.publishing.catalogue import Catalogue
+    from trtforge.publishing.entry import Entry
     from trtforge.registry.namespace import Namespace
     from trtforge.registry.repository import Repository
 

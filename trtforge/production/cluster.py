@@ -26,10 +26,10 @@ from distributed import Client, KilledWorker, WorkerPlugin, get_worker
 from distributed.comm.addressing import get_address_host_port
 
 from trtforge.errors import EnvironmentLack, ForgeError, as_forge_error
-from trtforge.graph import Site, Threads
+from trtforge.production.graph import Site, Threads
+from trtforge.production.staging import SharedPlace
 from trtforge.progress import Silent, Stoppable
 from trtforge.registry.namespace import Namespace
-from trtforge.staging import SharedPlace
 from trtforge.store import Store
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from distributed import Worker
 
-    from trtforge.graph import Lane, Node
+    from trtforge.production.graph import Lane, Node
     from trtforge.progress import Progress
     from trtforge.registry.access import Access
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from trtforge.entry import Entry, is_dated, records_of
 from trtforge.errors import BuildError, EnvironmentLack
+from trtforge.publishing.entry import Entry, is_dated, records_of
 from trtforge.registry.artifact import put_artifact, read_artifact
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IMAGES", "Catalogue", "Entry", "current", "merged", "read_catalogue", "update_catalogue"]
 
-_FAMILY = "application/vnd.trtforge.catalogue."
+_FAMILY = "application/vnd.trtforge.publishing.catalogue."
 CATALOGUE = f"{_FAMILY}v1+gzip"
 """Gzip of JSON. Another meaning of a field there is needs another version; a new field does not."""
 

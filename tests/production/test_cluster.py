@@ -10,9 +10,9 @@ from distributed import KilledWorker
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trtforge.cluster import Workers, cluster, explained, few_of
 from trtforge.errors import BuildError, EnvironmentLack
-from trtforge.graph import Node
+from trtforge.production.cluster import Workers, cluster, explained, few_of
+from trtforge.production.graph import Node
 from trtforge.progress import Silent
 from trtforge.registry.namespace import Namespace
 

@@ -13,29 +13,29 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from trtforge.catalogue import read_catalogue, update_catalogue
-from trtforge.dated import take_dated_tag
-from trtforge.entry import Entry, attach_record, records_of
 from trtforge.errors import BuildError, EnvironmentLack, ForeignTag, NotTested, RequestError
 from trtforge.oci import MANIFEST
+from trtforge.production.staged import staging_tag
+from trtforge.publishing.catalogue import read_catalogue, update_catalogue
+from trtforge.publishing.dated import take_dated_tag
+from trtforge.publishing.entry import Entry, attach_record, records_of
+from trtforge.publishing.tested import brief, reports_of, require_tested
 from trtforge.registry.artifact import EMPTY, artifact_manifest
-from trtforge.staged import staging_tag
-from trtforge.tested import brief, reports_of, require_tested
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import date
 
-    from trtforge.catalogue import Catalogue
-    from trtforge.facts import Facts
     from trtforge.oci import Digest
     from trtforge.policy import RegistryPolicy
+    from trtforge.production.staged import Staged
     from trtforge.progress import Progress
+    from trtforge.publishing.catalogue import Catalogue
+    from trtforge.publishing.facts import Facts
     from trtforge.recipe import Recipe
     from trtforge.registry.namespace import Namespace
     from trtforge.registry.repository import Fetched, Repository
     from trtforge.smoke import SmokeReport
-    from trtforge.staged import Staged
 
 FINISHED = "application/vnd.trtforge.finished.v1"
 """Type of the artifact that the staging tag of a published image leads to where tags cannot be deleted."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trtforge.catalogue import current
-from trtforge.entry import Entry, number_of
 from trtforge.errors import ForeignTag, RequestError
-from trtforge.publish import finish
+from trtforge.publishing.catalogue import current
+from trtforge.publishing.entry import Entry, number_of
+from trtforge.publishing.publish import finish
 
 if TYPE_CHECKING:
-    from trtforge.catalogue import Catalogue
     from trtforge.progress import Progress
+    from trtforge.publishing.catalogue import Catalogue
     from trtforge.registry.namespace import Namespace
 
 

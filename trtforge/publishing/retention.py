@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import date
 
-    from trtforge.catalogue import Catalogue
-    from trtforge.entry import Entry
+    from trtforge.publishing.catalogue import Catalogue
+    from trtforge.publishing.entry import Entry
 
 _PATIENCE = timedelta(days=1)
 """What nothing refers to may be of a publish that is under way; none takes longer than this."""

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trtforge.jobs import DISK, MEMORY, default_jobs, jobs_for
+from trtforge.production.jobs import DISK, MEMORY, default_jobs, jobs_for
 
 if TYPE_CHECKING:
     from pathlib import Path

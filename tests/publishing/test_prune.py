@@ -9,28 +9,28 @@ import pytest
 from tests.docker_registry import docker_registry
 from tests.memory_registry import MemoryNamespace
 from tests.published_factory import Publisher, changed
-from trtforge.catalogue import REPOSITORY, read_catalogue, update_catalogue
-from trtforge.entry import RECORD, records_of
 from trtforge.errors import EnvironmentLack
 from trtforge.oci import MANIFEST
+from trtforge.production.staged import staging_tag
 from trtforge.progress import Silent
-from trtforge.prune import Pruned, prune
+from trtforge.publishing.catalogue import REPOSITORY, read_catalogue, update_catalogue
+from trtforge.publishing.entry import RECORD, records_of
+from trtforge.publishing.prune import Pruned, prune
+from trtforge.publishing.rollback import rollback
 from trtforge.registry.artifact import EMPTY, artifact_manifest
 from trtforge.registry.namespace import Namespace
 from trtforge.registry.referrers import fallback_tag
 from trtforge.registry.shared_layers import SharedLayers
-from trtforge.rollback import rollback
-from trtforge.staged import staging_tag
 from trtforge.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from trtforge.catalogue import Catalogue
     from trtforge.cells import Cells
-    from trtforge.entry import Entry
-    from trtforge.staged import Staged
+    from trtforge.production.staged import Staged
+    from trtforge.publishing.catalogue import Catalogue
+    from trtforge.publishing.entry import Entry
 
 SHORT = "cu12.1-ampere"
 MONDAY = datetime(2026, 11, 23, 3, tzinfo=UTC)
@@ -118,7 +118,7 @@ def test_what_is_staged_while_a_prune_runs_stays_whole(
                 staged.append(publisher.stage(lock)[-1])
             return update_catalogue(*arguments, **options)
 
-        monkeypatch.setattr("trtforge.prune.update_catalogue", stage)
+        monkeypatch.setattr("trtforge.publishing.prune.update_catalogue", stage)
         go(publisher)
         image, repository = staged[0].image, namespace.repository("tensorrt")
         assert (image.digest == old.digest) == again

@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 
 from tests.docker_registry import docker_registry
 from tests.published_factory import DAY, entry_of
-from trtforge.catalogue import (
+from trtforge.errors import EnvironmentLack
+from trtforge.oci import MANIFEST, canonical_json
+from trtforge.progress import Silent
+from trtforge.publishing.catalogue import (
     CATALOGUE,
     REPOSITORY,
     TAG,
@@ -23,11 +26,8 @@ from trtforge.catalogue import (
     read_catalogue,
     update_catalogue,
 )
-from trtforge.dated import take_dated_tag
-from trtforge.entry import Entry, attach_record, dated_tag, is_dated, number_of
-from trtforge.errors import EnvironmentLack
-from trtforge.oci import MANIFEST, canonical_json
-from trtforge.progress import Silent
+from trtforge.publishing.dated import take_dated_tag
+from trtforge.publishing.entry import Entry, attach_record, dated_tag, is_dated, number_of
 from trtforge.registry.artifact import EMPTY, artifact_manifest, put_artifact, read_artifact
 from trtforge.registry.namespace import Namespace
 

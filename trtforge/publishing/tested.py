@@ -9,9 +9,9 @@ from trtforge.errors import NotTested
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trtforge.catalogue import Catalogue
+    from trtforge.production.staged import Staged
+    from trtforge.publishing.catalogue import Catalogue
     from trtforge.smoke import SmokeReport
-    from trtforge.staged import Staged
 
 
 def reports_of(

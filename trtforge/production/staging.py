@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from trtforge.engine.fresh import fresh_engine
 from trtforge.errors import BuildError
-from trtforge.graph import Node
 from trtforge.image import UNPACKED, Image
 from trtforge.in_use import in_use
 from trtforge.layers.maker import interpreter_of
 from trtforge.oci import Digest, Layer
+from trtforge.production.graph import Node
+from trtforge.production.staged import staging_tag
+from trtforge.production.steps import Workplace, assembled, image_key, layer_needs, make_layer, test_key
+from trtforge.publishing.verify import verify_image
 from trtforge.registry.artifact import read_manifest
 from trtforge.registry.push import push_image
 from trtforge.registry.shared_layers import SharedLayers
-from trtforge.staged import staging_tag
-from trtforge.steps import Workplace, assembled, image_key, layer_needs, make_layer, test_key
-from trtforge.verify import verify_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

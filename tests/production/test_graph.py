@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trtforge.graph import Ended, Node, Site, run_graph, threads
+from trtforge.production.graph import Ended, Node, Site, run_graph, threads
 from trtforge.progress import Silent, Stoppable, Stopped
 
 if TYPE_CHECKING:

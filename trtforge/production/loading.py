@@ -10,10 +10,10 @@ from trtforge.base import base_image, load_base
 from trtforge.engine.docker_archive import LoadableImage
 from trtforge.engine.docker_builder import build_with_docker
 from trtforge.engine.engine import RECIPE_LABEL
+from trtforge.production.steps import image_key, layer_key
 from trtforge.record import Record, find_record, keep_record
 from trtforge.render import render_context
 from trtforge.smoke import smoke
-from trtforge.steps import image_key, layer_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from trtforge.engine.engine import Engine
     from trtforge.image import Image
     from trtforge.oci import Layer
+    from trtforge.production.steps import Workplace
     from trtforge.progress import Progress
     from trtforge.recipe import Recipe
-    from trtforge.steps import Workplace
     from trtforge.store import Store
 
 

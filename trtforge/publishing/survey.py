@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from trtforge.catalogue import IMAGES
 from trtforge.oci import Digest
+from trtforge.publishing.catalogue import IMAGES
 from trtforge.registry.artifact import EMPTY_TYPE, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from trtforge.catalogue import Catalogue
+    from trtforge.publishing.catalogue import Catalogue
     from trtforge.registry.namespace import Namespace
     from trtforge.registry.repository import Repository
 

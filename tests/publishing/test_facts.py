@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from tests.conftest import PROJECT
 from tests.lock_factory import lock_of
-from trtforge.facts import Facts, facts_of
+from trtforge.publishing.facts import Facts, facts_of
 from trtforge.recipe import Recipes
 
 if TYPE_CHECKING:

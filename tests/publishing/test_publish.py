@@ -10,26 +10,31 @@ import pytest
 from tests.docker_registry import docker_registry
 from tests.memory_registry import MemoryNamespace
 from tests.published_factory import Publisher, changed, report_of, require_whole
-from trtforge.catalogue import REPOSITORY, TAG, read_catalogue
-from trtforge.entry import dated_tag
 from trtforge.errors import EnvironmentLack, ForeignTag, NotTested, RequestError
 from trtforge.oci import MANIFEST, Digest
 from trtforge.policy import RegistryPolicy
+from trtforge.production.staged import staging_tag
 from trtforge.progress import Silent
-from trtforge.publish import clock_difference, is_published, published_images, require_redistribution
+from trtforge.publishing.catalogue import REPOSITORY, TAG, read_catalogue
+from trtforge.publishing.entry import dated_tag
+from trtforge.publishing.publish import (
+    clock_difference,
+    is_published,
+    published_images,
+    require_redistribution,
+)
+from trtforge.publishing.rollback import rollback
+from trtforge.publishing.tested import in_words
 from trtforge.registry.artifact import EMPTY, artifact_manifest
 from trtforge.registry.namespace import Namespace
-from trtforge.rollback import rollback
-from trtforge.staged import staging_tag
 from trtforge.store import Store
-from trtforge.tested import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from trtforge.cells import Cells
-    from trtforge.staged import Staged
+    from trtforge.production.staged import Staged
 
 EXACT, SHORT = "rtx1.7.1.116-pt2.9.1-cu12.1-ampere", "cu12.1-ampere"
 IMAGES = ("os", "pytorch-cuda", "tensorrt")

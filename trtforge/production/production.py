@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trtforge.errors import ForgeError
-from trtforge.graph import run_graph, threads
 from trtforge.image import check_followable
 from trtforge.in_use import in_use
 from trtforge.plan import check_disk
-from trtforge.progress import Stoppable
-from trtforge.registry.shared_layers import SharedLayers
-from trtforge.staged import Staged
-from trtforge.staging import (
+from trtforge.production.graph import run_graph, threads
+from trtforge.production.staged import Staged
+from trtforge.production.staging import (
     SharedPlace,
     given_image,
     has_tests,
@@ -28,16 +26,18 @@ from trtforge.staging import (
     stage_node,
     test_node,
 )
-from trtforge.steps import image_key, layer_key, layer_nodes, test_key, wheel_nodes
-from trtforge.tally import Tally
+from trtforge.production.steps import image_key, layer_key, layer_nodes, test_key, wheel_nodes
+from trtforge.production.tally import Tally
+from trtforge.progress import Stoppable
+from trtforge.registry.shared_layers import SharedLayers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
-    from trtforge.graph import Ended, Node, Site
     from trtforge.image import Image
     from trtforge.layers.sources import LayerSource
     from trtforge.oci import Digest, Layer
+    from trtforge.production.graph import Ended, Node, Site
     from trtforge.progress import Progress
     from trtforge.project import Project
     from trtforge.recipe import Recipe
@@ -155,7 +155,7 @@ class Production:
     def _site(self, nodes: Sequence[Node]) -> Iterator[Site]:
         """Where nodes run."""
         if self.scheduler:
-            from trtforge.cluster import cluster  # takes half a second to import, and few need it
+            from trtforge.production.cluster import cluster  # takes half a second to import, and few need it
 
             with cluster(self.scheduler, self.namespace, self.progress, nodes) as site:
                 yield site

@@ -17,13 +17,13 @@ from trtforge.errors import BuildError, RequestError
 from trtforge.layers.install_target import InstallTarget
 from trtforge.layers.maker import LayerMaker
 from trtforge.layers.sources import BytecodeSource, OsSource
-from trtforge.production import Outcome, Production
+from trtforge.production.production import Outcome, Production
+from trtforge.production.staged import staging_tag
+from trtforge.production.staging import SharedPlace
 from trtforge.progress import Silent
 from trtforge.project import Project
 from trtforge.registry.namespace import Namespace
 from trtforge.smoke import CheckResult, SmokeReport
-from trtforge.staged import staging_tag
-from trtforge.staging import SharedPlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,12 +80,12 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def factory(registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Factory]:
     with Namespace.open(f"{registry}/{tmp_path.name}") as namespace:
         factory = Factory(namespace, tmp_path)
-        monkeypatch.setattr("trtforge.steps.fetch", lambda *_pins, **_options: {})
-        monkeypatch.setattr("trtforge.steps.fetch_each", lambda *_pins, **_options: {})
-        monkeypatch.setattr("trtforge.production.check_disk", lambda *_missing: None)
-        monkeypatch.setattr("trtforge.steps.check_disk", lambda *_missing: None)
+        monkeypatch.setattr("trtforge.production.steps.fetch", lambda *_pins, **_options: {})
+        monkeypatch.setattr("trtforge.production.steps.fetch_each", lambda *_pins, **_options: {})
+        monkeypatch.setattr("trtforge.production.production.check_disk", lambda *_missing: None)
+        monkeypatch.setattr("trtforge.production.steps.check_disk", lambda *_missing: None)
         monkeypatch.setattr(LayerMaker, "make", lambda maker, source: factory.make(maker, source))
-        monkeypatch.setattr("trtforge.staging.verify_image", factory.verify)
+        monkeypatch.setattr("trtforge.production.staging.verify_image", factory.verify)
         monkeypatch.setattr(SharedPlace, "engine", lambda _place: cast("Engine", None))
         yield factory
 

@@ -10,13 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trtforge.base import base_image
-from trtforge.graph import Node
 from trtforge.image import assemble, name_image
 from trtforge.index.fetch import fetch, fetch_each
 from trtforge.layers.maker import LayerMaker, interpreter_of, work_of
 from trtforge.layers.sources import BytecodeSource, LayerSource, OsSource, WheelSource
 from trtforge.locking import PLATFORM
 from trtforge.plan import check_disk, wheels_needed
+from trtforge.production.graph import Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

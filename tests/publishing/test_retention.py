@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.published_factory import DAY, entry_of
-from trtforge.catalogue import Catalogue
-from trtforge.retention import aged, surplus
+from trtforge.publishing.catalogue import Catalogue
+from trtforge.publishing.retention import aged, surplus
 
 DAYS = [DAY - timedelta(days=number) for number in range(5)]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from trtforge.graph import Node
+    from trtforge.production.graph import Node
     from trtforge.progress import Progress
 
 KINDS = {"image": "images", "layer": "layers", "test": "tests"}

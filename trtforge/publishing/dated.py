@@ -14,10 +14,10 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from trtforge.catalogue import REPOSITORY
-from trtforge.entry import dated_tag, number_of
 from trtforge.errors import EnvironmentLack
 from trtforge.oci import digest_of
+from trtforge.publishing.catalogue import REPOSITORY
+from trtforge.publishing.entry import dated_tag, number_of
 from trtforge.registry.artifact import put_artifact
 
 if TYPE_CHECKING:

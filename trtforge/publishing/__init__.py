@@ -1,0 +1,1 @@
+"""From staged images to public tags: tests, records, the catalogue, and back (docs/publishing.md)."""
