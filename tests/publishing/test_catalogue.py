@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.docker_registry import docker_registry
 from tests.published_factory import DAY, entry_of
 from trtforge.errors import EnvironmentLack
+from trtforge.nightly import failures
 from trtforge.oci import MANIFEST, canonical_json
 from trtforge.progress import Silent
 from trtforge.publishing.catalogue import (
@@ -27,7 +28,8 @@ from trtforge.publishing.catalogue import (
     update_catalogue,
 )
 from trtforge.publishing.dated import take_dated_tag
-from trtforge.publishing.entry import Entry, attach_record, dated_tag, is_dated, number_of
+from trtforge.publishing.entry import RECORD, Entry, attach_record, dated_tag, is_dated, number_of
+from trtforge.registry import shared_layers
 from trtforge.registry.artifact import EMPTY, artifact_manifest, put_artifact, read_artifact
 from trtforge.registry.namespace import Namespace
 
@@ -288,3 +290,11 @@ def test_an_image_that_has_the_day_s_last_dated_tag_keeps_it(namespace: Namespac
 
 def put_tag(namespace: Namespace, body: bytes, tag: str) -> None:
     namespace.repository("tensorrt").put_manifest(body, MANIFEST, tag)
+
+
+def test_what_lies_in_registries_keeps_its_names() -> None:
+    """Another name would leave all that was published before unread; it needs a new version, and a reader."""
+    assert CATALOGUE == "application/vnd.trtforge.catalogue.v1+gzip"
+    assert RECORD == "application/vnd.trtforge.record.v1+json"
+    assert failures.KIND == "application/vnd.trtforge.failure.v1+json"
+    assert shared_layers.KIND == "application/vnd.trtforge.layer"

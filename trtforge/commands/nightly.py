@@ -16,7 +16,7 @@ from trtforge.commands.registry_options import (
     RegistryOption,
     open_namespace,
 )
-from trtforge.commands.selection import JobsOption, Session, with_session
+from trtforge.commands.selection import JobsOption, SchedulerOption, Session, with_session
 from trtforge.errors import EnvironmentLack, RequestError
 from trtforge.nightly.changes import Changes, changelog
 from trtforge.nightly.nightly import Night, untouched_report
@@ -51,9 +51,7 @@ def nightly(
         bool, typer.Option("--require-gpu", help="Publish nothing whose GPU checks were skipped.")
     ] = False,
     jobs: JobsOption = None,
-    scheduler: Annotated[
-        str, typer.Option(help="A Dask scheduler whose workers do the work: tcp://host:8786.")
-    ] = "",
+    scheduler: SchedulerOption = "",
     report: Annotated[Path, typer.Option(help="Folder for report.md, report.html and report.json.")] = Path(
         "nightly"
     ),

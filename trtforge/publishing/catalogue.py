@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IMAGES", "Catalogue", "Entry", "current", "merged", "read_catalogue", "update_catalogue"]
 
-_FAMILY = "application/vnd.trtforge.publishing.catalogue."
+_FAMILY = "application/vnd.trtforge.catalogue."
 CATALOGUE = f"{_FAMILY}v1+gzip"
 """Gzip of JSON. Another meaning of a field there is needs another version; a new field does not."""
 
