@@ -7,11 +7,15 @@ import hashlib
 import http.client
 import json
 import re
+import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 IMAGES = ("os", "pytorch-cuda", "tensorrt")
+
+_TRIES = 10
+"""docker-registry 2.8 answers 500 for a moment while somebody writes what is read."""
 
 _RECORD = "application/vnd.trtforge.record.v1+json"
 _ACCEPT = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json"
@@ -184,9 +188,13 @@ class Onlooker:
         return self._ask("GET", image, rest, accept)
 
     def _ask(self, method: str, image: str, rest: str, accept: str = "*/*") -> bytes | None:
-        self._connection.request(method, f"/v2/{self.path}/{image}/{rest}", headers={"Accept": accept})
-        answer = self._connection.getresponse()
-        body = answer.read()
+        for _ in range(_TRIES):
+            self._connection.request(method, f"/v2/{self.path}/{image}/{rest}", headers={"Accept": accept})
+            answer = self._connection.getresponse()
+            body = answer.read()
+            if answer.status != 500:
+                break
+            time.sleep(0.05)
         assert answer.status in (200, 404), f"{method} {image}/{rest}: {answer.status} {body[:200]!r}"
         return body if answer.status == 200 else None
 

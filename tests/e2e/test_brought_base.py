@@ -274,5 +274,6 @@ def test_a_base_that_was_tampered_with_is_refused(shop: Shop, address: str, tmp_
     forge = forge_with(shop, "tampered", address, tmp_path)
     refused = forge.type(f"{CELL} --no-smoke")
     assert refused.returncode == 1
-    assert "is not the file that was locked" in refused.stderr
+    assert "acme/tampered: its" in refused.stderr
+    assert "damages what it holds" in refused.stderr
     assert not (forge.root / "matrix.lock").exists()
