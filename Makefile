@@ -5,7 +5,9 @@ PYTHON ?= python3
 VENV := .venv/bin
 # What a fresh Debian or Ubuntu lacks; installed by `make setup` as root.
 APT := python3-venv mmdebstrap ca-certificates
-APT_TEST := docker-registry skopeo umoci gcc libc6-dev git
+APT_TEST := docker-registry skopeo umoci podman openssl gcc libc6-dev git
+# What is measured against, by `make bench`.
+APT_BENCH := buildah
 
 LOCKED := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
@@ -62,6 +64,7 @@ worker: setup  ## A worker of it: make worker SCHEDULER=tcp://host:8786 RESOURCE
 	PYTHONPATH=$(CURDIR) $(VENV)/dask worker $(SCHEDULER) --nthreads 1 --resources "$(RESOURCES)"
 
 bench: setup-test engine  ## Measure against other tools; results go to bench/results/.
+	@./scripts/apt-install $(APT_BENCH)
 	$(VENV)/python -m bench.main_job
 	$(VENV)/python -m bench.publish
 	$(VENV)/python -m bench.many_cells
