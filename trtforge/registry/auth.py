@@ -75,13 +75,18 @@ class _Authentication(httpx.Auth):
         answer = yield request
         if answer.status_code != httpx.codes.UNAUTHORIZED or not login.is_for(answer.request.url):
             return
-        with login.asking:
-            header = login.headers.get(self._scopes)
-            if header in (None, tried):  # else another thread has got a new one meanwhile
-                header = yield from self._answer(answer.headers.get_list("WWW-Authenticate"), request)
-        if header and header != tried:
-            login.headers[self._scopes] = request.headers["Authorization"] = header
-            yield request
+        ours = False
+        while not ours and answer.status_code == httpx.codes.UNAUTHORIZED:
+            with login.asking:
+                header = login.headers.get(self._scopes)
+                ours = header in (None, tried)  # else another thread's, got meanwhile; that may be over too
+                if ours:
+                    header = yield from self._answer(answer.headers.get_list("WWW-Authenticate"), request)
+                    if not header or header == tried:
+                        return
+                    login.headers[self._scopes] = header
+            tried = request.headers["Authorization"] = str(header)
+            answer = yield request
 
     def _answer(
         self, challenges: list[str], request: httpx.Request
