@@ -143,6 +143,15 @@ def test_an_error_ends_the_other_transfers(registry: UnrulyRegistry, store: Stor
 
 
 def test_a_registry_that_shows_another_image_is_not_believed(registry: UnrulyRegistry, store: Store) -> None:
-    registry.breaks("HEAD", "manifests/1", ("lie", Digest("sha256:" + "0" * 64)))
+    lie = ("lie", Digest("sha256:" + "0" * 64))
+    registry.breaks("HEAD", "manifests/1", lie, lie, lie, lie)
     with pytest.raises(BuildError, match="is not what was just pushed"):
         push(registry, image_of(store, 1), store)
+
+
+def test_a_tag_that_somebody_removes_just_then_is_written_again(
+    registry: UnrulyRegistry, store: Store
+) -> None:
+    registry.breaks("HEAD", "manifests/1", 404)
+    push(registry, image_of(store, 1), store)
+    assert len(registry.requests("PUT", "manifests/1")) == 2

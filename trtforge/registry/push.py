@@ -5,6 +5,7 @@ A manifest comes last: a registry shows an image when it is whole, and not befor
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 TRANSFERS = 4
 """Layers on their way at once, as in Docker and skopeo."""
+
+
+_TAG_ATTEMPTS = 4
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,7 @@ def push_image(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         here.put_blob(image.config)
-        here.put_manifest(_manifest(image, store), MANIFEST, tag)
-        _check_tag(here, tag, image.digest)
+        _put_tagged(here, tag, image, _manifest(image, store))
     return Pushed(image.digest, **sizes)
 
 
@@ -127,12 +130,19 @@ def _manifest(image: Image, store: Store) -> bytes:
     return body
 
 
-def _check_tag(target: Repository, tag: str, digest: Digest) -> None:
-    found = target.find_digest(tag)
-    if found != digest:
-        raise BuildError(
-            f"{target.place}:{tag} is not what was just pushed",
-            ("pushed", digest),
-            ("found", found or "nothing"),
-            ("next", "see who else writes this tag, then run the same command again"),
-        )
+def _put_tagged(target: Repository, tag: str, image: Image, manifest: bytes) -> None:
+    """Write the manifest under `tag`, again if somebody who has finished with the same tag removes it just
+    then: two who publish one image have the same staging tag."""
+    found: Digest | None = None
+    for attempt in range(_TAG_ATTEMPTS):
+        time.sleep(0.05 * attempt)
+        target.put_manifest(manifest, MANIFEST, tag)
+        found = target.find_digest(tag)
+        if found == image.digest:
+            return
+    raise BuildError(
+        f"{target.place}:{tag} is not what was just pushed",
+        ("pushed", image.digest),
+        ("found", found or "nothing"),
+        ("next", "see who else writes this tag, then run the same command again"),
+    )
