@@ -169,3 +169,22 @@ def test_a_token_servers_nonsense_is_trouble_not_a_traceback(monkeypatch: pytest
 
     with client(serve, monkeypatch) as web, pytest.raises(httpx.DecodingError, match=r"auth\.example"):
         web.get(REGISTRY)
+
+
+def test_a_token_that_another_request_got_and_that_is_over_too_is_replaced() -> None:
+    login = Login("localhost", httpx.URL("http://localhost/v2/"))
+    flow = login.for_scopes("repository:a:pull").sync_auth_flow(
+        httpx.Request("GET", "http://localhost/v2/a/manifests/1")
+    )
+    asked = next(flow)
+
+    def refused() -> httpx.Response:
+        challenge = {"WWW-Authenticate": 'Bearer realm="http://localhost/token",service="s"'}
+        return httpx.Response(401, headers=challenge, request=asked)
+
+    login.headers[frozenset({"repository:a:pull"})] = "Bearer another"
+    assert flow.send(refused()).headers["Authorization"] == "Bearer another"
+    assert flow.send(refused()).url.path == "/token"
+    assert flow.send(httpx.Response(200, json={"token": "new"})).headers["Authorization"] == "Bearer new"
+    with pytest.raises(StopIteration):  # our own new token does not help either: no more is asked for
+        flow.send(refused())
