@@ -1,0 +1,5 @@
+"""`python -m trtkit`."""
+
+from trtkit.cli import main
+
+main()

@@ -1,0 +1,7 @@
+"""`trtkit bench`."""
+
+from __future__ import annotations
+
+
+def bench() -> None:
+    """To come."""

@@ -1,0 +1,7 @@
+"""`trtkit build`."""
+
+from __future__ import annotations
+
+
+def build() -> None:
+    """To come."""

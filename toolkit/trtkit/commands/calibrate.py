@@ -1,0 +1,7 @@
+"""`trtkit calibrate`."""
+
+from __future__ import annotations
+
+
+def calibrate() -> None:
+    """To come."""

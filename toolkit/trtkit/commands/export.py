@@ -1,0 +1,7 @@
+"""`trtkit export`."""
+
+from __future__ import annotations
+
+
+def export() -> None:
+    """To come."""

@@ -1,0 +1,7 @@
+"""`trtkit inspect`."""
+
+from __future__ import annotations
+
+
+def inspect() -> None:
+    """To come."""
