@@ -24,7 +24,7 @@ EXTRAS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `arguments` (default: the command line's) and exit: 0 done, 1 failed, 2 wrong request, 3 lacking."""
+    """Run `arguments` (default: the command line's) and exit with the codes that errors.py tells."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
         sys.exit(_run(typed))

@@ -59,21 +59,25 @@ def find_tensorrt() -> TensorRT:
     Raises:
         EnvironmentLack: there is none, or it does not import.
     """
-    reasons: list[tuple[str, str]] = []
-    for flavour, name in MODULES.items():
-        try:
-            module = importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            reasons.append((flavour, f"no module {error.name}"))
-        except (ImportError, OSError) as error:
-            reasons.append((flavour, str(error)))
-        else:
+    found = {flavour: _imported(name) for flavour, name in MODULES.items()}
+    for flavour, module in found.items():
+        if isinstance(module, ModuleType):
             if flavour == "tensorrt-rtx":
                 # polygraphy reads this when it is first imported; it has no other way to be told.
                 os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"
             return TensorRT(flavour, Version(module.__version__), module)
     raise EnvironmentLack(
         "there is no TensorRT here",
-        *reasons,
+        *((flavour, str(reason)) for flavour, reason in found.items()),
         ("next", "run this in a trtforge/tensorrt image, or pip install tensorrt-rtx-cu12"),
     )
+
+
+def _imported(name: str) -> ModuleType | str:
+    """The module, or why it cannot be had."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        return f"no module {error.name}"
+    except (ImportError, OSError) as error:
+        return str(error)
