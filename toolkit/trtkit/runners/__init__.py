@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,15 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Free what it holds; it is not used afterwards."""
+        ...
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """A runner that can also compute without copies between host and device."""
+
+    def resident(self, feeds: Tensors) -> Callable[[], None] | None:
+        """A run that starts and ends on the device, waited for. None where host and device are one."""
         ...
 
 

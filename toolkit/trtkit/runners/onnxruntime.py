@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +56,8 @@ class OnnxRuntimeRunner:
                 ("has", ", ".join(ort.get_available_providers())),
                 ("next", "pip install onnxruntime-gpu, or use the CPU"),
             )
+        if provider == "cuda":
+            ort.preload_dlls()  # CUDA's libraries lie in wheels, where the loader does not look
         options = ort.SessionOptions()
         options.log_severity_level = 3
         if threads is not None:
@@ -71,7 +74,14 @@ class OnnxRuntimeRunner:
                 ("because", str(error).splitlines()[0]),
                 ("next", "check the file: trtkit inspect FILE.onnx"),
             ) from error
+        if PROVIDERS[provider] not in self._session.get_providers():
+            # It falls back to the CPU and says so only in its log.
+            raise EnvironmentLack(
+                f"ONNX Runtime {ort.__version__} cannot start its {PROVIDERS[provider]} here",
+                ("next", "see that there is a GPU, and CUDA and cuDNN of the version it was built for"),
+            )
         self.name = f"ONNX Runtime {provider.upper()}"
+        self._device = provider
         self.inputs = tuple(map(_spec, self._session.get_inputs()))
         self.outputs = tuple(map(_spec, self._session.get_outputs()))
         self.profile: Profile = {}
@@ -85,6 +95,24 @@ class OnnxRuntimeRunner:
                 "ONNX Runtime could not run the model", ("because", str(error).splitlines()[0])
             ) from error
         return dict(zip(self._names, results, strict=True))
+
+    def resident(self, feeds: Tensors) -> Callable[[], None] | None:
+        """A run that starts and ends on the device, waited for: no copies. None on a CPU."""
+        if self._device == "cpu":
+            return None
+        import onnxruntime as ort
+
+        binding = self._session.io_binding()
+        for name, tensor in feeds.items():
+            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(tensor, self._device))
+        for name in self._names:
+            binding.bind_output(name, self._device)
+
+        def run() -> None:
+            self._session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+
+        return run
 
     def close(self) -> None:
         del self._session
