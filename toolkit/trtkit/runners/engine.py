@@ -1,0 +1,122 @@
+"""An engine in the GPU's memory, loaded once for however many runners share it."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from trtkit.cuda import current_gpu
+from trtkit.errors import WorkFailed
+from trtkit.flavour import TensorRT, find_tensorrt
+from trtkit.sidecar import Sidecar, read_sidecar
+
+KEPT = 4
+"""Error messages of TensorRT that an error of ours repeats."""
+
+
+class LoadedEngine:
+    """An engine that fits this GPU and this TensorRT, deserialised.
+
+    Args:
+        path: the engine; its sidecar is beside it.
+
+    sidecar: what it is. tensorrt: what loaded it. engine: the trt.ICudaEngine.
+
+    Raises:
+        RequestError: it has no sidecar, is damaged, or (EngineDoesNotFit) is for another GPU or TensorRT.
+        EnvironmentLack: there is no GPU or no TensorRT here.
+        WorkFailed: TensorRT refuses it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from trtkit.fit import check_fit
+
+        self.sidecar: Sidecar = read_sidecar(path)
+        self.tensorrt: TensorRT = find_tensorrt()
+        check_fit(self.sidecar, self.tensorrt, current_gpu())
+        trt = self.tensorrt.module
+        self._errors: deque[str] = deque(maxlen=KEPT)
+        self._logger = _logger(trt, self._errors)
+        if self.tensorrt.flavour == "tensorrt":
+            trt.init_libnvinfer_plugins(self._logger, "")
+        self._runtime = trt.Runtime(self._logger)
+        if self.sidecar.version_compatible:
+            # Such an engine brings code of its own; that it is the sidecar's engine is checked above.
+            self._runtime.engine_host_code_allowed = True
+        self.engine: Any = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if self.engine is None:
+            raise WorkFailed(
+                f"{self.tensorrt} cannot load {path.name}",
+                *self.reasons(),
+                ("next", "build it again on this machine: trtkit build"),
+            )
+        self._jit = _JitCache(self.engine, path) if self.tensorrt.flavour == "tensorrt-rtx" else None
+
+    def new_context(self) -> Any:
+        """A new trt.IExecutionContext, with the memory that its activations need.
+
+        Raises:
+            WorkFailed: there is not enough memory, or TensorRT says what else.
+        """
+        arguments = (self._jit.config,) if self._jit else ()
+        context = self.engine.create_execution_context(*arguments)
+        if context is None:
+            raise WorkFailed(
+                "TensorRT gives no execution context",
+                *self.reasons(),
+                ("next", "use fewer contexts, or free memory of the GPU"),
+            )
+        return context
+
+    def reasons(self) -> list[tuple[str, str]]:
+        """TensorRT's last error messages as facts of an error; each is told once."""
+        told = [("because", message) for message in self._errors]
+        self._errors.clear()
+        return told
+
+    def close(self) -> None:
+        """Free it, once no runner uses it."""
+        if self._jit:
+            self._jit.save()
+        self._jit = self.engine = self._runtime = None
+
+
+class _JitCache:
+    """The kernels that TensorRT-RTX compiles on the GPU it finds, kept beside the engine for the next start.
+
+    Without it the first run after every start waits for the compiler. A cache that does not fit (another GPU,
+    driver or RTX) is refused by RTX itself, and written anew.
+    """
+
+    def __init__(self, engine: Any, path: Path) -> None:
+        self._path = path.with_name(path.name + ".jit")
+        self.config = engine.create_runtime_config()
+        self._cache = self.config.create_runtime_cache()
+        with suppress(OSError):
+            self._cache.deserialize(self._path.read_bytes())
+        self.config.set_runtime_cache(self._cache)
+
+    def save(self) -> None:
+        """Write it, whole or not at all; a model folder that is read-only goes without."""
+        content = bytes(self._cache.serialize())
+        new = self._path.with_name(self._path.name + ".new")
+        with suppress(OSError):
+            new.write_bytes(content)
+            new.replace(self._path)
+
+
+def _logger(trt: ModuleType, errors: deque[str]) -> Any:
+    """A trt.ILogger that keeps errors. It has to live as long as what is made with it."""
+
+    class Logger(trt.ILogger):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity.name in ("ERROR", "INTERNAL_ERROR"):
+                errors.append(message)
+
+    return Logger()
