@@ -40,6 +40,19 @@ class Preprocess(BaseModel):
         return self
 
 
+class Caveat(BaseModel):
+    """What is no error and yet worth knowing of an engine.
+
+    kind: uncovered-shape, a shape that was named and that no profile covers; slow-precision, a GPU that is not
+    fast at the precision; precision, what a conversion could not look at; timing-cache, one that was not used.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["uncovered-shape", "slow-precision", "precision", "timing-cache"]
+    text: str
+
+
 class Sidecar(BaseModel):
     """What an engine is.
 
@@ -47,7 +60,7 @@ class Sidecar(BaseModel):
     sms: the compute capabilities it was built for ("80",); tensorrt_version: as the library says it.
     profiles: of its optimisation profiles, each the range of every dynamic input.
     layers: the optimised network's, as TensorRT's inspector tells them; empty where it could not be asked.
-    workspace: bytes. preprocess: how images become its input, None where it takes none.
+    workspace: bytes. caveats: what the build had to say. preprocess: how images become its input, None where it takes none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +82,7 @@ class Sidecar(BaseModel):
     preprocess: Preprocess | None = None
     labels: tuple[str, ...] = ()
     layers: tuple[dict[str, Any], ...] = Field(default=())
+    caveats: tuple[Caveat, ...] = ()
 
     @property
     def profile(self) -> Profile:

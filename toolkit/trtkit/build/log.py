@@ -1,0 +1,60 @@
+"""What TensorRT says while it builds: kept for errors, and shown to who wants to follow it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+KEPT = 40
+"""Lines kept for an error."""
+
+LAYERS = "Layers:\n"
+"""How the verbose message begins that lists the optimised network (TensorRT-RTX 1.7, TensorRT 10.x)."""
+
+
+class BuildLog:
+    """The messages of one build.
+
+    Args:
+        follow: is given every message, as "warning: text".
+
+    errors: messages of severity error and above. tail: the last messages but the verbose ones.
+    layers: the message that lists the optimised network's layers, "" until there is one.
+    interrupted: Ctrl-C was pressed; TensorRT cannot be left by an exception.
+    """
+
+    def __init__(self, follow: Callable[[str], None] | None = None) -> None:
+        self.errors: list[str] = []
+        self.tail: deque[str] = deque(maxlen=KEPT)
+        self.layers = ""
+        self.interrupted = False
+        self._follow = follow
+
+    def take(self, severity: str, message: str) -> None:
+        """One message; `severity` as trt.ILogger.Severity calls it."""
+        try:
+            if severity in ("ERROR", "INTERNAL_ERROR"):
+                self.errors.append(message)
+            if severity != "VERBOSE":
+                self.tail.append(message)
+            elif message.startswith(LAYERS):
+                self.layers = message
+            if self._follow:
+                self._follow(f"{severity.lower().replace('_', ' ')}: {message}")
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def logger(self, trt: ModuleType) -> Any:
+        """A trt.ILogger that fills this log. It has to live as long as what is made with it."""
+        log = self
+
+        class Logger(trt.ILogger):  # type: ignore[name-defined,misc]
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)
+
+            def log(self, severity: Any, message: str) -> None:
+                log.take(severity.name, message)
+
+        return Logger()

@@ -1,0 +1,123 @@
+"""ONNX into a TensorRT network, with every reason why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from trtkit.build.log import BuildLog
+from trtkit.devices import NO_GPU
+from trtkit.errors import EnvironmentLack, WorkFailed
+from trtkit.flavour import TensorRT
+from trtkit.tensors import TensorSpec
+
+
+@dataclass(frozen=True)
+class UnsupportedNode:
+    """A node that TensorRT's parser refuses. name: as the ONNX file has it, or what it computes where it has
+    none. reason: the parser's words."""
+
+    name: str
+    operator: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.operator} {self.name!r}: {self.reason}" if self.operator else self.reason
+
+
+class UnsupportedByTensorRT(WorkFailed):
+    """TensorRT cannot take the network. nodes: all that it refuses, in the order of the ONNX file."""
+
+    def __init__(self, onnx_name: str, tensorrt: TensorRT, nodes: tuple[UnsupportedNode, ...]) -> None:
+        self.nodes = nodes
+        operators = ", ".join(sorted({node.operator for node in nodes if node.operator})) or "the file"
+        super().__init__(
+            f"{tensorrt} cannot take {operators} of {onnx_name}",
+            *(("node", str(node)) for node in nodes),
+            ("next", "export with another opset, write it with other operators, or bring a plug-in for it"),
+        )
+
+
+@dataclass(frozen=True)
+class Network:
+    """A parsed network. builder, network, parser: TensorRT's objects; they need `logger` while they live."""
+
+    logger: Any
+    builder: Any
+    network: Any
+    parser: Any
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return tuple(_spec(self.network.get_input(index)) for index in range(self.network.num_inputs))
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return tuple(_spec(self.network.get_output(index)) for index in range(self.network.num_outputs))
+
+
+def parse_network(path: Path, shown: str, tensorrt: TensorRT, log: BuildLog) -> Network:
+    """Parse the ONNX file `path`, which errors call `shown`.
+
+    Raises:
+        UnsupportedByTensorRT: the parser refuses it.
+        EnvironmentLack: TensorRT cannot make a builder here: it needs a GPU.
+    """
+    trt = tensorrt.module
+    logger = log.logger(trt)
+    trt.init_libnvinfer_plugins(logger, "")
+    try:
+        builder = trt.Builder(logger)
+    except TypeError as error:  # pybind11's, where the factory gives none
+        raise EnvironmentLack(
+            f"{tensorrt} builds on a machine with a GPU only: {NO_GPU}",
+            *(("because", message) for message in log.errors[-1:]),
+            ("next", "build on the GPU that will run it (docker run --gpus all)"),
+        ) from error
+    network = builder.create_network(_creation_flags(tensorrt))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(path)):
+        nodes = onnx.load(str(path), load_external_data=False).graph.node
+        refused = tuple(_refused(parser.get_error(index), nodes) for index in range(parser.num_errors))
+        raise UnsupportedByTensorRT(shown, tensorrt, refused)
+    return Network(logger, builder, network, parser)
+
+
+def _creation_flags(tensorrt: TensorRT) -> int:
+    """By symbol: the numbers mean other things in other versions."""
+    known = tensorrt.module.NetworkDefinitionCreationFlag
+    wanted = ["EXPLICIT_BATCH"] + ["STRONGLY_TYPED"] * tensorrt.strongly_typed
+    flags = 0
+    for name in wanted:
+        if (flag := getattr(known, name, None)) is not None:
+            flags |= 1 << int(flag)
+    return flags
+
+
+def _refused(error: Any, nodes: Any) -> UnsupportedNode:
+    """`error`: trt.ParserError. Its description alone may be as little as "false"."""
+    index = error.node()
+    node = nodes[index] if 0 <= index < len(nodes) else None
+    named = error.node_name() or (node.name if node else "")
+    computes = "-> " + ", ".join(node.output) if node else "?"
+    where = f" ({error.func()})" if error.func() else ""
+    return UnsupportedNode(
+        name=named or computes,
+        operator=error.node_operator() or (node.op_type if node else ""),
+        reason=f"{error.code().name}: {error.desc()}{where}",
+    )
+
+
+DTYPES = {
+    "FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "BOOL": "bool", "UINT8": "uint8",
+    "INT8": "int8", "INT32": "int32", "INT64": "int64", "FP8": "float8_e4m3fn", "INT4": "int4",
+    "FP4": "float4_e2m1fn",
+}  # fmt: skip
+"""trt.DataType -> numpy's or ml_dtypes' name."""
+
+
+def _spec(tensor: Any) -> TensorSpec:
+    return TensorSpec(tensor.name, DTYPES.get(tensor.dtype.name, tensor.dtype.name), tuple(tensor.shape))

@@ -1,0 +1,82 @@
+"""Nodes whose values leave the range of FP16: found by running the network in FP32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from trtkit.errors import TrtkitError
+from trtkit.precision.graph import with_value_types
+
+LIMIT = float(np.finfo(np.float16).max) / 4
+"""How large a value may be. Real inputs give larger ones than random inputs do: hence the margin."""
+
+
+@dataclass(frozen=True)
+class Overflow:
+    """nodes: names of those with a weight, an input or an output beyond the limit. unseen: why the network
+    could not be run, so that only weights were looked at; "" where it was."""
+
+    nodes: frozenset[str]
+    unseen: str = ""
+
+
+def overflowing_nodes(
+    model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]], limit: float = LIMIT
+) -> Overflow:
+    """Run `model` on the CPU, with standard normal inputs of `shapes`, and look at every tensor.
+
+    Nodes without a name are called what `trtkit.precision.convert` calls them: after their first output.
+    """
+    large = {
+        tensor.name
+        for tensor in model.graph.initializer
+        if tensor.data_type == TensorProto.FLOAT and _largest(numpy_helper.to_array(tensor)) > limit
+    }
+    seen, unseen = _large_values(model, shapes, limit)
+    large |= seen
+    return Overflow(
+        frozenset(
+            node.name or node.output[0]
+            for node in model.graph.node
+            if large.intersection(node.input) or large.intersection(node.output)
+        ),
+        unseen,
+    )
+
+
+def _large_values(
+    model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]], limit: float
+) -> tuple[set[str], str]:
+    from trtkit.runners import random_feeds
+    from trtkit.runners.onnxruntime import OnnxRuntimeRunner
+
+    open_model = with_value_types(model)
+    graph = open_model.graph
+    outputs = {value.name for value in graph.output}
+    inner = {name for node in graph.node for name in node.output}
+    for value in list(graph.value_info):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT and value.name in inner - outputs:
+            graph.output.add().CopyFrom(value)
+    try:
+        runner = OnnxRuntimeRunner(open_model.SerializeToString(), optimise=False)
+        try:
+            values = runner.run(random_feeds(runner.inputs, shapes))
+        finally:
+            runner.close()
+    except (TrtkitError, ValueError) as error:  # ValueError: above 2 GiB, a protobuf cannot be serialised
+        why = error.fact("because") if isinstance(error, TrtkitError) else None
+        return set(), why or str(error)
+    return {
+        name for name, value in values.items() if value.dtype == np.float32 and _largest(value) > limit
+    }, ""
+
+
+def _largest(values: np.ndarray) -> float:
+    """The largest finite magnitude; 0 of nothing. An infinity that FP32 has, FP16 may have as well."""
+    finite = np.abs(values[np.isfinite(values)])
+    return float(finite.max(initial=0))
