@@ -46,13 +46,10 @@ def build(
     ] = None,
     precision: Annotated[PrecisionName, typer.Option(help="What it computes in.")] = PrecisionName.fp16,
     workspace: Annotated[str, typer.Option(help="Scratch memory of a layer, at most.")] = "2GiB",
-    min_shapes: Shapes = [],  # noqa: B006 typer's way
-    opt_shapes: Shapes = [],  # noqa: B006
-    max_shapes: Shapes = [],  # noqa: B006
-    must_cover: Annotated[
-        list[str],
-        typer.Option(metavar="INPUT:16x3x224x224", help="Warn if the profile leaves this shape out."),
-    ] = [],  # noqa: B006
+    min_shapes: Annotated[list[str] | None, _shapes("Smallest shape of an input.")] = None,
+    opt_shapes: Annotated[list[str] | None, _shapes("The shape it is fastest at.")] = None,
+    max_shapes: Annotated[list[str] | None, _shapes("Largest shape. Default: batches of 1, 4, 8.")] = None,
+    must_cover: Annotated[list[str] | None, _shapes("Tell if the profile leaves this shape out.")] = None,
     sm: Annotated[
         str, typer.Option(metavar="80,86", help="GPUs to build for (TensorRT-RTX). Default: the one here.")
     ] = "",
