@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from trtkit.build.interrupt import Interrupt
 from trtkit.build.network import Network
 from trtkit.build.options import BuildOptions
+from trtkit.build.weak_typing import constrains
 from trtkit.errors import RequestError
 from trtkit.flavour import TensorRT
 from trtkit.sidecar import HardwareCompatibility
@@ -19,7 +21,12 @@ HARDWARE_LEVELS: dict[HardwareCompatibility, str] = {
 
 
 def make_config(
-    network: Network, profile: Profile, sms: tuple[str, ...], options: BuildOptions, tensorrt: TensorRT
+    network: Network,
+    profile: Profile,
+    sms: tuple[str, ...],
+    options: BuildOptions,
+    tensorrt: TensorRT,
+    interrupt: Interrupt,
 ) -> Any:
     """The builder's configuration for `network`.
 
@@ -35,6 +42,7 @@ def make_config(
         "builder_optimization_level": options.optimisation_level,
         "hardware_compatibility_level": _hardware_level(options, tensorrt),
         "version_compatible": options.version_compatible,
+        "progress_monitor": interrupt.monitor(trt),
     }
     with G_LOGGER.verbosity(G_LOGGER.CRITICAL):
         make = _rtx(sms, common) if tensorrt.flavour == "tensorrt-rtx" else _full(options, tensorrt, common)
@@ -60,6 +68,7 @@ def _full(options: BuildOptions, tensorrt: TensorRT, common: dict[str, Any]) -> 
         fp16=options.precision in ("fp16", "int8"),
         bf16=options.precision == "bf16",
         int8=options.precision == "int8",
+        precision_constraints="prefer" if constrains(options) else None,
         calibrator=_calibrator(options) if options.precision == "int8" else None,
         **common,
     )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from trtkit import __version__
 from trtkit.build.config import make_config
-from trtkit.build.layers import Layers, inspect_layers, logged_layers
+from trtkit.build.interrupt import Interrupt
+from trtkit.build.layers import inspect_layers, logged_layers
 from trtkit.build.log import BuildLog
-from trtkit.build.network import Network, parse_network
+from trtkit.build.network import parse_network
 from trtkit.build.onnx_file import read_onnx
 from trtkit.build.options import BuildOptions
 from trtkit.build.profiles import resolve_profile, uncovered
@@ -19,8 +22,10 @@ from trtkit.build.speed import slow_precision
 from trtkit.build.strong_typing import typed_onnx
 from trtkit.build.targets import target_sms
 from trtkit.build.timing_cache import load_timing_cache, save_timing_cache
-from trtkit.devices import gpus
-from trtkit.errors import WorkFailed
+from trtkit.build.weak_typing import set_types
+from trtkit.cuda import CudaError, current_gpu
+from trtkit.devices import Gpu, gpus
+from trtkit.errors import EnvironmentLack, WorkFailed
 from trtkit.flavour import TensorRT, find_tensorrt
 from trtkit.sidecar import Caveat, Sidecar, file_sha256, sidecar_path, write_sidecar
 
@@ -60,7 +65,7 @@ def build_engine(
         BuildFailed: the builder made no engine.
     """
     tensorrt = find_tensorrt()
-    here = gpus()
+    here = _gpu_here(tensorrt)
     sms = target_sms(options, tensorrt, here)
     source = read_onnx(onnx)
     profile = resolve_profile(
@@ -68,21 +73,20 @@ def build_engine(
     )
     missed = uncovered(source.inputs, profile, options.must_cover)
     slow = slow_precision(options.precision, sms)
-    log = BuildLog(follow)
+    log, interrupt = BuildLog(follow), Interrupt()
     with tempfile.TemporaryDirectory(prefix="trtkit-build-") as scratch:
         typed = typed_onnx(source, profile, options, tensorrt, Path(scratch))
         network = parse_network(typed.path, onnx.name, tensorrt, log)
-        config = make_config(network, profile, sms, options, tensorrt)
+        set_types(network.network, options, tensorrt)
+        config = make_config(network, profile, sms, options, tensorrt, interrupt)
         cached = load_timing_cache(config, options.timing_cache, tensorrt)
-        plan = network.builder.build_serialized_network(network.network, config)
-        if log.interrupted:
-            raise KeyboardInterrupt
-        if plan is None:
-            raise BuildFailed(onnx.name, tensorrt, log, slow)
-    _write(engine, plan)
-    save_timing_cache(config, options.timing_cache, tensorrt)
+        with interrupt.held():
+            plan = network.builder.build_serialized_network(network.network, config)
+    if plan is None:
+        raise BuildFailed(onnx.name, tensorrt, log, slow)
+    loads = here is not None and here.sm in sms
     sidecar = Sidecar(
-        engine_sha256=file_sha256(engine),
+        engine_sha256=hashlib.sha256(plan).hexdigest(),
         onnx_sha256=file_sha256(onnx),
         flavour=tensorrt.flavour,
         tensorrt_version=tensorrt.module.__version__,
@@ -97,7 +101,11 @@ def build_engine(
         trtkit=__version__,
         preprocess=options.preprocess,
         labels=options.labels,
-        layers=_layers(plan, network, bool(here) and here[0].sm in sms, tensorrt, log),
+        layers=(
+            inspect_layers(plan, network.logger, tensorrt, options.version_compatible)
+            if loads
+            else logged_layers(log.layers)
+        ),
         caveats=(
             *(Caveat(kind="uncovered-shape", text=text) for text in missed),
             *(Caveat(kind="slow-precision", text=text) for text in slow),
@@ -105,7 +113,9 @@ def build_engine(
             *cached,
         ),
     )
+    _write(engine, plan)
     write_sidecar(sidecar, engine)
+    save_timing_cache(config, options.timing_cache, tensorrt)
     return sidecar
 
 
@@ -121,8 +131,10 @@ def _write(engine: Path, plan: Any) -> None:
         new.unlink(missing_ok=True)
 
 
-def _layers(plan: Any, network: Network, loads: bool, tensorrt: TensorRT, log: BuildLog) -> Layers:
-    """The inspector's where the engine can be loaded, as it can on a GPU that it was built for."""
-    if loads and (layers := inspect_layers(plan, network.logger, tensorrt)):
-        return layers
-    return logged_layers(log.layers)
+def _gpu_here(tensorrt: TensorRT) -> Gpu | None:
+    """The GPU that CUDA gives this process; where TensorRT can do without, it is no error if CUDA fails."""
+    if not gpus():
+        return None
+    with suppress(*([EnvironmentLack, CudaError] if tensorrt.builds_without_gpu else [])):
+        return current_gpu()
+    return None

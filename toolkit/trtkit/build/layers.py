@@ -12,11 +12,12 @@ from trtkit.flavour import TensorRT
 Layers = tuple[dict[str, Any], ...]
 
 
-def inspect_layers(plan: bytes, logger: Any, tensorrt: TensorRT) -> Layers:
+def inspect_layers(plan: Any, logger: Any, tensorrt: TensorRT, version_compatible: bool) -> Layers:
     """Those of the engine `plan`, as trt.EngineInspector tells them; none where it does not load here."""
     trt = tensorrt.module
     runtime = trt.Runtime(logger)
-    runtime.engine_host_code_allowed = True  # a version-compatible engine carries its runtime; we made it
+    if version_compatible:
+        runtime.engine_host_code_allowed = True  # it carries code of its own, and we made it
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         return ()

@@ -22,29 +22,27 @@ class BuildLog:
 
     errors: messages of severity error and above. tail: the last messages but the verbose ones.
     layers: the message that lists the optimised network's layers, "" until there is one.
-    interrupted: Ctrl-C was pressed; TensorRT cannot be left by an exception.
     """
 
     def __init__(self, follow: Callable[[str], None] | None = None) -> None:
         self.errors: list[str] = []
         self.tail: deque[str] = deque(maxlen=KEPT)
         self.layers = ""
-        self.interrupted = False
         self._follow = follow
 
     def take(self, severity: str, message: str) -> None:
         """One message; `severity` as trt.ILogger.Severity calls it."""
-        try:
-            if severity in ("ERROR", "INTERNAL_ERROR"):
-                self.errors.append(message)
-            if severity != "VERBOSE":
-                self.tail.append(message)
-            elif message.startswith(LAYERS):
-                self.layers = message
-            if self._follow:
+        if severity in ("ERROR", "INTERNAL_ERROR"):
+            self.errors.append(message)
+        if severity != "VERBOSE":
+            self.tail.append(message)
+        elif message.startswith(LAYERS):
+            self.layers = message
+        if self._follow:
+            try:
                 self._follow(f"{severity.lower().replace('_', ' ')}: {message}")
-        except KeyboardInterrupt:
-            self.interrupted = True
+            except Exception:  # through TensorRT's code it would end the process
+                self._follow = None
 
     def logger(self, trt: ModuleType) -> Any:
         """A trt.ILogger that fills this log. It has to live as long as what is made with it."""

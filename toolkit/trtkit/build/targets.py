@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from trtkit.build.options import BuildOptions
 from trtkit.devices import NO_GPU, Gpu
@@ -11,11 +10,11 @@ from trtkit.errors import EnvironmentLack, RequestError
 from trtkit.flavour import TensorRT
 
 
-def target_sms(options: BuildOptions, tensorrt: TensorRT, here: Sequence[Gpu]) -> tuple[str, ...]:
+def target_sms(options: BuildOptions, tensorrt: TensorRT, here: Gpu | None) -> tuple[str, ...]:
     """The compute capabilities to build for, in order.
 
     Args:
-        here: the GPUs of this machine.
+        here: the GPU that this process uses, if any.
 
     Raises:
         RequestError: this TensorRT cannot build for what was asked, or was asked for what it does not have.
@@ -24,7 +23,7 @@ def target_sms(options: BuildOptions, tensorrt: TensorRT, here: Sequence[Gpu]) -
     _check_compatibility(options, tensorrt)
     if tensorrt.builds_without_gpu:
         return _named(options, tensorrt, here)
-    if not here:
+    if here is None:
         raise EnvironmentLack(
             f"{tensorrt} builds on the GPU that will run the engine: {NO_GPU}",
             (
@@ -32,11 +31,11 @@ def target_sms(options: BuildOptions, tensorrt: TensorRT, here: Sequence[Gpu]) -
                 "build there (docker run --gpus all), or use an image with TensorRT-RTX, which needs none",
             ),
         )
-    sm = here[0].sm
+    sm = here.sm
     if options.sms not in ((), (sm,)):
         raise RequestError(
             f"{tensorrt} builds for the GPU here only, an SM {sm}, not for SM {', '.join(options.sms)}",
-            ("gpu", here[0].name),
+            ("gpu", here.name),
             ("next", "leave --sm out, and build on each GPU; or give --hardware-compatibility"),
         )
     if options.hardware_compatibility == "ampere-plus" and int(sm) < 80:
@@ -54,9 +53,9 @@ def known_sms(tensorrt: TensorRT) -> tuple[str, ...]:
     return tuple(sorted((match[1] for name in members if (match := re.fullmatch(r"SM(\d+)", name))), key=int))
 
 
-def _named(options: BuildOptions, tensorrt: TensorRT, here: Sequence[Gpu]) -> tuple[str, ...]:
+def _named(options: BuildOptions, tensorrt: TensorRT, here: Gpu | None) -> tuple[str, ...]:
     known = ", ".join(known_sms(tensorrt))
-    wanted = options.sms or tuple(gpu.sm for gpu in here[:1])
+    wanted = options.sms or ((here.sm,) if here else ())
     if not wanted:
         raise RequestError(
             "nothing says which GPUs the engine is for",
