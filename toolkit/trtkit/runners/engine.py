@@ -10,6 +10,7 @@ from typing import Any
 
 from trtkit.cuda import current_gpu
 from trtkit.errors import WorkFailed
+from trtkit.fit import check_fit
 from trtkit.flavour import TensorRT, find_tensorrt
 from trtkit.sidecar import Sidecar, read_sidecar
 
@@ -32,8 +33,6 @@ class LoadedEngine:
     """
 
     def __init__(self, path: Path) -> None:
-        from trtkit.fit import check_fit
-
         self.sidecar: Sidecar = read_sidecar(path)
         self.tensorrt: TensorRT = find_tensorrt()
         check_fit(self.sidecar, self.tensorrt, current_gpu())

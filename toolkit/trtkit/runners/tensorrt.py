@@ -195,7 +195,7 @@ def profile_of(engine: Any, inputs: tuple[TensorSpec, ...], index: int) -> Profi
 
 
 def _allocator(trt: ModuleType, buffers: dict[str, DeviceBuffer], told: dict[str, Shape]) -> Any:
-    """A trt.IOutputAllocator that hands out `buffers` and notes the shapes it is told; None where there are none.
+    """A trt.IOutputAllocator that hands out `buffers` and notes the shapes it is told; None for none.
 
     It has to live as long as the context that uses it.
     """
