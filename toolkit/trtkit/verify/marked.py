@@ -1,0 +1,147 @@
+"""An ONNX file with intermediate tensors as outputs, run by ONNX Runtime."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from trtkit.runners import Tensors
+from trtkit.runners.onnxruntime import OnnxRuntimeRunner
+from trtkit.tensors import Shape
+from trtkit.verify.alignment import outputs_of
+
+_ONE_MESSAGE = 2**31 - 1
+"""A protobuf message's most bytes; a larger model keeps its weights beside it."""
+
+_SHAPE_BYTES = 1024
+"""A weight beyond this is no shape, and inference needs no more of it than its type."""
+
+
+def runs_in_half(model: onnx.ModelProto) -> bool:
+    """Whether it computes in FP16 somewhere."""
+    half = onnx.TensorProto.FLOAT16
+    return any(one.data_type == half for one in model.graph.initializer) or any(
+        node.op_type == "Cast" and any(one.name == "to" and one.i == half for one in node.attribute)
+        for node in model.graph.node
+    )
+
+
+def with_barriers(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network with two Identity nodes behind every node, and so every FP16 tensor rounded to FP16.
+
+    ONNX Runtime's CPU has FP16 kernels for few operators. The others it computes in FP32, and leaves out the
+    two conversions between two such nodes: what overflows on a GPU does not there. Identity is one of the
+    few; a single one between two such nodes is taken for FP32 as well, the second of two is not (seen with
+    ONNX Runtime 1.32, optimisation off).
+    """
+    guarded = onnx.ModelProto()
+    guarded.CopyFrom(model)
+    del guarded.graph.node[:]
+    for node in model.graph.node:
+        computing = guarded.graph.node.add()
+        computing.CopyFrom(node)
+        for index, name in enumerate(node.output):
+            if name:
+                computing.output[index] = f"{name}:computed"
+                guarded.graph.node.add(
+                    op_type="Identity", input=[f"{name}:computed"], output=[f"{name}:rounded"]
+                )
+                guarded.graph.node.add(op_type="Identity", input=[f"{name}:rounded"], output=[name])
+    return guarded
+
+
+def marked_runner(model: onnx.ModelProto, names: Sequence[str] = ()) -> OnnxRuntimeRunner:
+    """Runs `model` as it is written, nothing optimised.
+
+    Args:
+        names: the tensors to give out, in place of the model's outputs; none for those.
+    """
+    marked = onnx.ModelProto()
+    marked.CopyFrom(model)
+    if names:
+        del marked.graph.output[:]
+        # Without a type: ONNX Runtime infers it, as it must for all tensors.
+        marked.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    if _size(marked) < _ONE_MESSAGE:
+        return OnnxRuntimeRunner(marked.SerializeToString(), optimise=False)
+    with tempfile.TemporaryDirectory(prefix="trtkit-verify-") as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save_model(marked, str(path), save_as_external_data=True)
+        return OnnxRuntimeRunner(path, optimise=False)
+
+
+def tensors_of(model: onnx.ModelProto, feeds: Tensors, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The values of these tensors of `model` for `feeds`."""
+    runner = marked_runner(model, names)
+    try:
+        return runner.run({spec.name: feeds[spec.name].astype(spec.dtype) for spec in runner.inputs})
+    finally:
+        runner.close()
+
+
+def tensor_bytes(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> dict[str, int]:
+    """The size of every tensor that the nodes make, for inputs of these `shapes`; -1 where inference cannot
+    tell. What is no tensor (a sequence, an optional) is not in it."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    for weight in fixed.graph.initializer:
+        if len(weight.raw_data) > _SHAPE_BYTES:
+            weight.ClearField("raw_data")
+    del fixed.graph.value_info[:]
+    for one in fixed.graph.input:
+        if one.name in shapes:
+            del one.type.tensor_type.shape.dim[:]
+            for size in shapes[one.name]:
+                one.type.tensor_type.shape.dim.add().dim_value = size
+    for one in fixed.graph.output:
+        one.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
+    types = {one.name: one.type for one in [*inferred.value_info, *inferred.output]}
+    names = (name for node in model.graph.node for name in outputs_of(node))
+    return {name: _tensor_bytes(types.get(name)) for name in names if _may_be_tensor(types.get(name))}
+
+
+def groups(names: Iterable[str], sizes: Mapping[str, int], budget: int) -> Iterator[list[str]]:
+    """`names` in order, in groups of no more than `budget` bytes together (one name may be more alone).
+
+    A size that is not known counts as the largest that is.
+    """
+    most = max(sizes.values(), default=0)
+    group: list[str] = []
+    left = budget
+    for name in names:
+        size = sizes.get(name, -1)
+        size = size if size >= 0 else max(most, 0)
+        if group and size > left:
+            yield group
+            group, left = [], budget
+        group.append(name)
+        left -= size
+    if group:
+        yield group
+
+
+def _may_be_tensor(kind: onnx.TypeProto | None) -> bool:
+    return kind is None or not kind.WhichOneof("value") or kind.HasField("tensor_type")
+
+
+def _tensor_bytes(kind: onnx.TypeProto | None) -> int:
+    if kind is None or not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
+        return -1
+    count = 1
+    for dimension in kind.tensor_type.shape.dim:
+        if not dimension.HasField("dim_value"):
+            return -1
+        count *= dimension.dim_value
+    element = onnx.helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type)
+    return count * int(element.itemsize)
+
+
+def _size(model: onnx.ModelProto) -> int:
+    """Its bytes as one message, closely: weights are nearly all of it."""
+    return sum(len(one.raw_data) + 4 * len(one.float_data) for one in model.graph.initializer) + (1 << 20)
