@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from trtkit.precision.held import nodes
+from trtkit.precision.graph import graphs
 
 LARGEST = float(ml_dtypes.finfo(ml_dtypes.bfloat16).max)  # type: ignore[no-untyped-call]
 
@@ -18,26 +18,28 @@ def retype_as_bfloat16(converted: onnx.ModelProto, original: onnx.ModelProto) ->
     FP16 keeps 10 bits of the fraction and a narrow range, BF16 keeps 7 and FP32's range: to round twice would
     lose both.
     """
-    weights = {tensor.name: tensor for tensor in original.graph.initializer}
+    before = list(graphs(original.graph))
+    weights = {tensor.name: tensor for graph in before for tensor in graph.initializer}
     attributes = {
         (node.name, attribute.name): attribute.t
-        for node in nodes(original.graph)
+        for graph in before
+        for node in graph.node
         for attribute in node.attribute
         if attribute.HasField("t")
     }
-    for tensor in converted.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT16:
-            tensor.CopyFrom(_rounded(weights[tensor.name]))
-    for node in nodes(converted.graph):
-        for attribute in node.attribute:
-            if attribute.name in ("to", "dtype") and attribute.i == TensorProto.FLOAT16:
-                attribute.i = TensorProto.BFLOAT16
-            if attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT16:
-                attribute.t.CopyFrom(_rounded(attributes.get((node.name, attribute.name), attribute.t)))
-    graph = converted.graph
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
-            value.type.tensor_type.elem_type = TensorProto.BFLOAT16
+    for graph in graphs(converted.graph):
+        for tensor in graph.initializer:
+            if tensor.data_type == TensorProto.FLOAT16:
+                tensor.CopyFrom(_rounded(weights[tensor.name]))
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.name in ("to", "dtype") and attribute.i == TensorProto.FLOAT16:
+                    attribute.i = TensorProto.BFLOAT16
+                if attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT16:
+                    attribute.t.CopyFrom(_rounded(attributes.get((node.name, attribute.name), attribute.t)))
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
+                value.type.tensor_type.elem_type = TensorProto.BFLOAT16
 
 
 def _rounded(tensor: TensorProto) -> TensorProto:

@@ -17,8 +17,8 @@ from onnx.inliner import inline_local_functions
 
 from trtkit.errors import WorkFailed
 from trtkit.precision.bfloat import retype_as_bfloat16
-from trtkit.precision.graph import join_casts, lift_constants, with_value_types
-from trtkit.precision.held import QUANTISERS, holds_float32
+from trtkit.precision.graph import graphs, join_casts, lift_constants, sort_nodes, with_value_types
+from trtkit.precision.held import QUANTISERS, is_converted
 
 Half = Literal["fp16", "bf16"]
 
@@ -60,7 +60,7 @@ def convert(
     keep_fp32: Collection[str] = (),
     blocked: Collection[str] = (),
 ) -> onnx.ModelProto:
-    """`model` with its float32 tensors as `to`; the model itself where it has none. It is not changed.
+    """`model` with its float32 tensors as `to`. One that holds FP16 or BF16 already is given back as it is.
 
     Q/DQ nodes stay, with scales of the new type, so that TensorRT still sees Q/DQ next to the layer; those
     whose scales FP16 would spoil stay in FP32.
@@ -73,7 +73,7 @@ def convert(
     Raises:
         ConversionFailed: the result is not a valid model.
     """
-    if not holds_float32(model):
+    if is_converted(model):
         return model
     original = _prepared(model, to)
     stay = _stay(original, to, keep_fp32, blocked)
@@ -91,8 +91,9 @@ def _prepared(model: onnx.ModelProto, to: str) -> onnx.ModelProto:
     copy.CopyFrom(inline_local_functions(model) if model.functions else model)
     copy = _upgraded(copy, to)
     lift_constants(copy.graph)
-    for node in copy.graph.node:
-        node.name = node.name or node.output[0]
+    for graph in graphs(copy.graph):
+        for node in graph.node:
+            node.name = node.name or next(filter(None, node.output))
     return copy
 
 
@@ -118,7 +119,7 @@ def _stay(model: onnx.ModelProto, to: str, patterns: Collection[str], blocked: C
     for node in model.graph.node:
         stays = (
             node.name in blocked
-            or node.op_type in OVERFLOWING
+            or (to == "fp16" and node.op_type in OVERFLOWING)
             or any(fnmatchcase(node.name, pattern) for pattern in patterns)
             or (node.op_type in QUANTISERS and _spoilt(scales.get(node.input[1])))
         )
@@ -143,7 +144,6 @@ def _spoilt(scale: TensorProto | None) -> bool:
 def _to_float16(model: onnx.ModelProto, keep_io: bool, stay: list[str]) -> None:
     """ONNX Runtime's conversion, in place, and in the order that ONNX asks of nodes."""
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
-    from onnxruntime.transformers.onnx_model import OnnxModel
 
     before = {node.name for node in model.graph.node}
     convert_float_to_float16(
@@ -154,7 +154,7 @@ def _to_float16(model: onnx.ModelProto, keep_io: bool, stay: list[str]) -> None:
         node_block_list=stay,
     )
     join_casts(model.graph, {node.name for node in model.graph.node} - before)
-    OnnxModel(model).topological_sort()
+    sort_nodes(model.graph)
 
 
 def _check(model: onnx.ModelProto, converted: onnx.ModelProto, to: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from graphlib import TopologicalSorter
 
 import numpy as np
 import onnx
@@ -27,7 +28,8 @@ def with_value_types(model: onnx.ModelProto) -> onnx.ModelProto:
     typed = onnx.ModelProto()
     typed.CopyFrom(model)
     del typed.graph.value_info[:]
-    typed.graph.value_info.extend(inferred.graph.value_info)
+    weights = {tensor.name for tensor in model.graph.initializer}  # those have a type of their own
+    typed.graph.value_info.extend(value for value in inferred.graph.value_info if value.name not in weights)
     return typed
 
 
@@ -40,7 +42,11 @@ def lift_constants(graph: onnx.GraphProto) -> None:
             kept.append(node)
         else:
             graph.initializer.add().CopyFrom(tensor)
-    replace_nodes(graph, kept)
+    if len(kept) < len(graph.node):
+        replace_nodes(graph, kept)
+    for node in graph.node:
+        for inner in subgraphs(node):
+            lift_constants(inner)
 
 
 def _constant(node: onnx.NodeProto) -> TensorProto | None:
@@ -88,12 +94,48 @@ def join_casts(graph: onnx.GraphProto, casts: Iterable[str]) -> None:
                 node.input[index] = wide[name]
     kept = list(graph.node)
     while True:
-        used = {name for node in kept for name in node.input} | outputs
+        used = {name for node in kept for name in taken(node)} | outputs
         left = [node for node in kept if node.name not in ours or node.output[0] in used]
         if len(left) == len(kept):
             break
         kept = left
     replace_nodes(graph, kept)
+
+
+def sort_nodes(graph: onnx.GraphProto) -> None:
+    """Put every node behind those whose outputs it takes, as ONNX asks, in place."""
+    maker = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
+    before = {
+        index: sorted({maker[name] for name in taken(node) if name in maker})
+        for index, node in enumerate(graph.node)
+    }
+    replace_nodes(graph, [graph.node[index] for index in TopologicalSorter(before).static_order()])
+
+
+def taken(node: onnx.NodeProto) -> set[str]:
+    """The tensors that `node` takes; those that its subgraphs take from around it too (If, Loop, Scan)."""
+    names = set(node.input)
+    for inner in subgraphs(node):
+        names.update(value.name for value in inner.output)
+        for one in inner.node:
+            names |= taken(one)
+    return names
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs of If, Loop and Scan; none of other nodes."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """`graph` and all graphs in it."""
+    yield graph
+    for node in graph.node:
+        for inner in subgraphs(node):
+            yield from graphs(inner)
 
 
 def replace_nodes(graph: onnx.GraphProto, kept: Iterable[onnx.NodeProto]) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from trtkit.errors import TrtkitError
 from trtkit.precision.graph import with_value_types
+
+MASK = -1e8
+"""Values from here down are a mask's minus infinity, for which FP16's least does as well."""
 
 LIMIT = float(np.finfo(np.float16).max) / 4
 """How large a value may be. Real inputs give larger ones than random inputs do: hence the margin."""
@@ -76,7 +81,7 @@ def _large_values(
     }, ""
 
 
-def _largest(values: np.ndarray) -> float:
-    """The largest finite magnitude; 0 of nothing. An infinity that FP32 has, FP16 may have as well."""
-    finite = np.abs(values[np.isfinite(values)])
-    return float(finite.max(initial=0))
+def _largest(values: NDArray[Any]) -> float:
+    """The largest magnitude, but of masks and of infinities, which FP16 has as well; 0 of nothing."""
+    ordinary = values[np.isfinite(values) & (values > MASK)]
+    return float(np.abs(ordinary).max(initial=0))
