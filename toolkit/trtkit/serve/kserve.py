@@ -1,7 +1,7 @@
 """The KServe v2 inference protocol over HTTP, with the binary tensor data extension: bodies in, bodies out.
 
-A body is a JSON object; with the header Inference-Header-Content-Length it is that many bytes of JSON, then the
-bytes of the tensors whose parameters say `binary_data_size`, in order.
+A body is a JSON object. With the header Inference-Header-Content-Length it is that many bytes of JSON, then
+the bytes of the tensors whose parameters say `binary_data_size`, in order.
 
 Source: Open Inference Protocol v2 (KServe), "HTTP/REST"; Triton, "Binary Tensor Data Extension".
 """
@@ -116,11 +116,12 @@ def _tensor_metadata(spec: TensorSpec) -> dict[str, Any]:
 def _input(entry: Mapping[str, Any], spec: TensorSpec, binary: memoryview) -> tuple[NDArray[Any], memoryview]:
     """The tensor of `entry`, and what is left of the binary data."""
     shape = _shape(entry, spec.name)
-    if entry.get("datatype") != KSERVE.get(spec.dtype):
-        known = "" if entry.get("datatype") in DATATYPES else ", which is not served here"
+    datatype = entry.get("datatype")
+    if datatype != KSERVE.get(spec.dtype):
+        known = "" if datatype in list(DATATYPES) else ", which is not served here"
         raise Refusal(
             400,
-            f"the input {spec.name} is {KSERVE.get(spec.dtype)}, not {entry.get('datatype')!r}{known}",
+            f"the input {spec.name} is {KSERVE.get(spec.dtype)}, not {datatype!r}{known}",
             ("next", f"send {KSERVE.get(spec.dtype)}"),
         )
     parameters = _parameters(entry)

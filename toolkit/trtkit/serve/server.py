@@ -39,7 +39,7 @@ class Options:
     """How to serve.
 
     host, port: where to listen; port 0: any that is free. queue: requests that may wait. max_delay: seconds
-    that a request may wait for others while the model is idle. drain: seconds for finishing, once told to stop.
+    that a request may wait for others while the model is idle. drain: seconds for finishing, once told to.
     """
 
     host: str = "127.0.0.1"

@@ -75,27 +75,31 @@ def from_json(name: str, data: object, dtype: str, shape: Shape) -> NDArray[Any]
         Refusal: they are not as many as the shape says, or not all of the type.
     """
     tensor_size(name, dtype, shape)
+    kind = _DTYPES[dtype]
     try:
         if not isinstance(data, list):
             raise ValueError("no list")
         values: NDArray[Any] = np.array(data)
+        if kind.kind in "iu" and values.dtype.kind not in "iu" and values.size:
+            values = np.array(data, object)  # numpy makes floats of whole numbers around 2**63
     except ValueError as error:  # lists of different lengths
         raise _bad_values(name, dtype, shape, str(error)) from error
     if values.size != math.prod(shape):
         raise _bad_values(name, dtype, shape, f"there are {values.size}")
-    kind = _DTYPES[dtype]
-    if values.size and values.dtype.kind not in _ACCEPTED.get(kind.kind, "iuf"):
-        raise _bad_values(name, dtype, shape, "some are of another type")
-    if values.size and kind.kind in "iu":
-        limits = np.iinfo(kind)
-        if int(values.min()) < limits.min or int(values.max()) > limits.max:
-            raise _bad_values(name, dtype, shape, "some are out of its range")
+    if values.size and not _fits(values, kind):
+        raise _bad_values(name, dtype, shape, "some are of another type, or out of its range")
     with np.errstate(over="ignore"):  # what becomes infinite is refused with the infinite
         return values.astype(kind).reshape(shape)
 
 
-_ACCEPTED = {"b": "b", "i": "iu", "u": "iu"}
-"""Kinds of numpy's types that may stand for a kind; floats take all numbers."""
+def _fits(values: NDArray[Any], kind: np.dtype[Any]) -> bool:
+    """Whether `values`, as JSON has them, are values of `kind`."""
+    if kind.kind not in "iu":
+        return values.dtype.kind in ("b" if kind.kind == "b" else "iuf")
+    if values.dtype.kind not in "iu" and not all(type(value) is int for value in values.flat):
+        return False
+    limits = np.iinfo(kind)
+    return bool(limits.min <= int(values.min()) and int(values.max()) <= limits.max)
 
 
 def _bad_values(name: str, dtype: str, shape: Shape, because: str) -> Refusal:
