@@ -29,6 +29,15 @@ CARRYING = frozenset({"Add", "ReduceMean", "Reciprocal", "Sqrt"})
 """Operators that stay in FP32 as well where all they take comes from such nodes: a layer normalisation,
 written out, is Pow, ReduceMean, Add, Sqrt, Div, and only the root of the variance is small again."""
 
+REFUSED: dict[Half, frozenset[str]] = {
+    "fp16": frozenset({"Celu", "MeanVarianceNormalization"}),
+    "bf16": frozenset({
+        "Celu", "ConvTranspose", "GRU", "HardSwish", "LpNormalization", "MeanVarianceNormalization", "Mish",
+        "Shrink",
+    }),
+}  # fmt: skip
+"""Operators that TensorRT takes in FP32 and refuses in that type: tried one by one, TensorRT-RTX 1.7.1."""
+
 NOT_FOR_TENSORRT = frozenset({"Max", "Min"})
 """Operators that ONNX Runtime's converter leaves in FP32 for want of its own kernels; TensorRT has them."""
 
@@ -111,7 +120,7 @@ def _upgraded(model: onnx.ModelProto, to: str) -> onnx.ModelProto:
         ) from error
 
 
-def _stay(model: onnx.ModelProto, to: str, patterns: Collection[str], blocked: Collection[str]) -> list[str]:
+def _stay(model: onnx.ModelProto, to: Half, patterns: Collection[str], blocked: Collection[str]) -> list[str]:
     """Names of the nodes that stay in FP32."""
     scales = {tensor.name: tensor for tensor in model.graph.initializer}
     wide: set[str] = set()
@@ -119,6 +128,7 @@ def _stay(model: onnx.ModelProto, to: str, patterns: Collection[str], blocked: C
     for node in model.graph.node:
         stays = (
             node.name in blocked
+            or node.op_type in REFUSED[to]
             or (to == "fp16" and node.op_type in OVERFLOWING)
             or any(fnmatchcase(node.name, pattern) for pattern in patterns)
             or (node.op_type in QUANTISERS and _spoilt(scales.get(node.input[1])))

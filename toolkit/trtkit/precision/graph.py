@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from graphlib import TopologicalSorter
 
 import numpy as np
 import onnx
@@ -103,13 +102,18 @@ def join_casts(graph: onnx.GraphProto, casts: Iterable[str]) -> None:
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:
-    """Put every node behind those whose outputs it takes, as ONNX asks, in place."""
+    """Put every node behind those whose outputs it takes, as ONNX asks, in place; else they stay in order."""
     maker = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
-    before = {
-        index: sorted({maker[name] for name in taken(node) if name in maker})
-        for index, node in enumerate(graph.node)
-    }
-    replace_nodes(graph, [graph.node[index] for index in TopologicalSorter(before).static_order()])
+    before = [{maker[name] for name in taken(node) if name in maker} for node in graph.node]
+    order: dict[int, None] = {}
+    for index in range(len(before)):
+        waiting = [index]
+        while waiting:
+            missing = sorted(before[waiting[-1]] - order.keys(), reverse=True)
+            waiting.extend(missing)
+            if not missing:
+                order[waiting.pop()] = None
+    replace_nodes(graph, [graph.node[index] for index in order])
 
 
 def taken(node: onnx.NodeProto) -> set[str]:
