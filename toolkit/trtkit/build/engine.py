@@ -15,11 +15,12 @@ from trtkit.build.interrupt import Interrupt
 from trtkit.build.layers import inspect_layers, logged_layers
 from trtkit.build.log import BuildLog
 from trtkit.build.network import parse_network
-from trtkit.build.onnx_file import read_onnx
+from trtkit.build.onnx_file import OnnxFile, read_onnx
 from trtkit.build.options import BuildOptions
 from trtkit.build.profiles import resolve_profile, uncovered
 from trtkit.build.speed import slow_precision
 from trtkit.build.strong_typing import typed_onnx
+from trtkit.build.suspects import suspects
 from trtkit.build.targets import target_sms
 from trtkit.build.timing_cache import load_timing_cache, save_timing_cache
 from trtkit.build.weak_typing import set_types
@@ -31,16 +32,19 @@ from trtkit.sidecar import Caveat, Sidecar, file_sha256, sidecar_path, write_sid
 
 
 class BuildFailed(WorkFailed):
-    """TensorRT took the network and made no engine. errors: what it logged, all of it. slow: which of the
-    GPUs are not fast at the precision, which may be why."""
+    """TensorRT took the network and made no engine. errors: what it logged, all of it. nodes: those of the
+    file that this is about, as far as it tells. slow: which of the GPUs are not fast at the precision, which
+    may be why."""
 
-    def __init__(self, onnx_name: str, tensorrt: TensorRT, log: BuildLog, slow: tuple[str, ...]) -> None:
+    def __init__(self, source: OnnxFile, tensorrt: TensorRT, log: BuildLog, slow: tuple[str, ...]) -> None:
         self.errors = tuple(log.errors)
+        self.nodes = suspects(source.model, self.errors)
         self.slow = slow
         said = self.errors or tuple(log.tail)[-5:]
         super().__init__(
-            f"{tensorrt} made no engine of {onnx_name}",
+            f"{tensorrt} made no engine of {source.path.name}",
             *(("because", line) for line in said),
+            *(("node", node) for node in self.nodes),
             *(("gpu", sentence) for sentence in slow),
             ("next", "follow it with --verbose; try another --precision, or more --workspace"),
         )
@@ -72,7 +76,7 @@ def build_engine(
         source.inputs, source.dimensions, options.min_shapes, options.opt_shapes, options.max_shapes
     )
     missed = uncovered(source.inputs, profile, options.must_cover)
-    slow = slow_precision(options.precision, sms)
+    slow = slow_precision(options.precision, sms, tensorrt.flavour)
     log, interrupt = BuildLog(follow), Interrupt()
     with tempfile.TemporaryDirectory(prefix="trtkit-build-") as scratch:
         typed = typed_onnx(source, profile, options, tensorrt, Path(scratch))
@@ -83,7 +87,7 @@ def build_engine(
         with interrupt.held():
             plan = network.builder.build_serialized_network(network.network, config)
     if plan is None:
-        raise BuildFailed(onnx.name, tensorrt, log, slow)
+        raise BuildFailed(source, tensorrt, log, slow)
     loads = here is not None and here.sm in sms
     sidecar = Sidecar(
         engine_sha256=hashlib.sha256(plan).hexdigest(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable
 from types import ModuleType
@@ -13,6 +14,9 @@ KEPT = 40
 LAYERS = "Layers:\n"
 """How the verbose message begins that lists the optimised network (TensorRT-RTX 1.7, TensorRT 10.x)."""
 
+PARSING = re.compile(r"Parsing node: (.*) \[(\w+)\]")
+"""The verbose message before a node is parsed (onnx-tensorrt, ModelImporter.cpp)."""
+
 
 class BuildLog:
     """The messages of one build.
@@ -22,12 +26,14 @@ class BuildLog:
 
     errors: messages of severity error and above. tail: the last messages but the verbose ones.
     layers: the message that lists the optimised network's layers, "" until there is one.
+    parsing: name and operator of the node that the parser took last.
     """
 
     def __init__(self, follow: Callable[[str], None] | None = None) -> None:
         self.errors: list[str] = []
         self.tail: deque[str] = deque(maxlen=KEPT)
         self.layers = ""
+        self.parsing = ("", "")
         self._follow = follow
 
     def take(self, severity: str, message: str) -> None:
@@ -38,6 +44,8 @@ class BuildLog:
             self.tail.append(message)
         elif message.startswith(LAYERS):
             self.layers = message
+        elif node := PARSING.fullmatch(message):
+            self.parsing = (node[1], node[2])
         if self._follow:
             try:
                 self._follow(f"{severity.lower().replace('_', ' ')}: {message}")

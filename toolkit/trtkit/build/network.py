@@ -79,11 +79,21 @@ def parse_network(path: Path, shown: str, tensorrt: TensorRT, log: BuildLog) -> 
         ) from error
     network = builder.create_network(_creation_flags(tensorrt))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(path)):
-        nodes = onnx.load(str(path), load_external_data=False).graph.node
-        refused = tuple(_refused(parser.get_error(index), nodes) for index in range(parser.num_errors))
+    model = onnx.load(str(path), load_external_data=False)
+    _forget_unnamed(model.graph)
+    if not parser.parse(model.SerializeToString(), str(path)):
+        errors = map(parser.get_error, range(parser.num_errors))
+        refused = tuple(_refused(error, model.graph.node, log) for error in errors)
         raise UnsupportedByTensorRT(shown, tensorrt, refused)
     return Network(logger, builder, network, parser)
+
+
+def _forget_unnamed(graph: onnx.GraphProto) -> None:
+    """Dimensions called "?", in place: Paddle's exporter means no name, TensorRT that they are equal."""
+    for value in graph.input:
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param == "?":
+                dimension.ClearField("dim_param")
 
 
 def _creation_flags(tensorrt: TensorRT) -> int:
@@ -97,16 +107,18 @@ def _creation_flags(tensorrt: TensorRT) -> int:
     return flags
 
 
-def _refused(error: Any, nodes: Any) -> UnsupportedNode:
-    """`error`: trt.ParserError. Its description alone may be as little as "false"."""
+def _refused(error: Any, nodes: Any, log: BuildLog) -> UnsupportedNode:
+    """`error`: trt.ParserError. Its description alone may be as little as "false"; where it tells no node,
+    it is the last that was parsed."""
     index = error.node()
     node = nodes[index] if 0 <= index < len(nodes) else None
-    named = error.node_name() or (node.name if node else "")
+    last_name, last_operator = ("", "") if node else log.parsing
+    named = error.node_name() or (node.name if node else last_name)
     computes = "-> " + ", ".join(node.output) if node else "?"
     where = f" ({error.func()})" if error.func() else ""
     return UnsupportedNode(
         name=named or computes,
-        operator=error.node_operator() or (node.op_type if node else ""),
+        operator=error.node_operator() or (node.op_type if node else last_operator),
         reason=f"{error.code().name}: {error.desc()}{where}",
     )
 
