@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from trtkit.calibrate.samples import Sample, Skipped, WrongSample, batch_axis, rows
+from trtkit.calibrate.samples import Sample, Skipped, WrongSample, batch_axis, files_sha256, rows
 from trtkit.errors import RequestError
 from trtkit.tensors import TensorSpec
 
@@ -39,17 +39,26 @@ class ArrayFiles:
             for row in (row for one, row in taken if one == path):
                 yield from rows(f"{path.name}[{row}]", _row(arrays, row, self._inputs), self._inputs)
 
+    def sha256(self, stop: int) -> str | None:
+        taken = sorted(self._places[:stop])
+        rows_taken = ",".join(str(row) for _, row in taken)
+        return files_sha256(rows_taken, dict.fromkeys(path for path, _ in taken))
+
 
 def _length(path: Path, inputs: tuple[TensorSpec, ...]) -> int:
     """How many samples the file holds, from its headers alone."""
     if batch_axis(inputs) is None:
         return 1
     shapes = _shapes(path, inputs)
-    for spec in inputs:
-        shape = shapes.get(spec.name, ())
-        if len(shape) == len(spec.shape):
-            return shape[0]
-    return 1
+    lengths = {
+        spec.name: shapes[spec.name][0] if len(shapes[spec.name]) == len(spec.shape) else 1
+        for spec in inputs
+        if spec.name in shapes
+    }
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+        raise WrongSample(path.name, f"its arrays hold different numbers of samples ({told})")
+    return next(iter(lengths.values()), 1)
 
 
 def _shapes(path: Path, inputs: tuple[TensorSpec, ...]) -> dict[str, tuple[int, ...]]:

@@ -18,7 +18,8 @@ from trtkit.errors import RequestError
 class CalibrationCache(BaseModel):
     """Ranges of a network's activations by tensor, and what they were measured with.
 
-    onnx_sha256: of the ONNX file. samples: how many. seed: of their order. Values are float32 numbers.
+    onnx_sha256: of the ONNX file. data_sha256: of the samples' files, None where they come from a loader.
+    samples: how many these were. ranges: float32 numbers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -28,6 +29,7 @@ class CalibrationCache(BaseModel):
     onnx_sha256: str
     method: Method
     percentile: float | None = None
+    data_sha256: str | None
     samples: int
     ranges: dict[str, Range]
 
@@ -39,7 +41,9 @@ class CalibrationCache(BaseModel):
                 raise ValueError(f"{tensor}: {low} to {high} is not a range of float32 values")
         return dict(sorted(ranges.items()))
 
-    def misfit(self, onnx_sha256: str, options: CalibrateOptions, tensors: Iterable[str]) -> str | None:
+    def misfit(
+        self, onnx_sha256: str, data_sha256: str | None, options: CalibrateOptions, tensors: Iterable[str]
+    ) -> str | None:
         """Why these ranges are not those that `options` ask of the network; None where they are."""
         if self.onnx_sha256 != onnx_sha256:
             return "it is of another ONNX file"
@@ -47,6 +51,8 @@ class CalibrationCache(BaseModel):
             self.method == "percentile" and self.percentile != options.percentile
         ):
             return f"it was measured with the method {self.method}"
+        if self.data_sha256 != data_sha256:
+            return "it was measured on other samples, or they were prepared in another way"
         if set(tensors) - self.ranges.keys():
             return f"trtkit {self.trtkit} measured other tensors"
         return None

@@ -26,6 +26,11 @@ LAYER_SAMPLES = 16
 """Samples that a layer's loss is measured on: it has thousands of values in each."""
 
 
+_UNSEEN = (
+    "{cache} holds ranges of {held.samples} samples; that the loader still gives the same ones is not known"
+)
+
+
 def calibrate(onnx: Path, out: Path, options: CalibrateOptions) -> CalibrationReport:
     """Write the network `onnx` to `out` with Q/DQ pairs for INT8, and tell what that costs.
 
@@ -101,16 +106,14 @@ def _ranges(
 
     Also of nodes that --keep-fp16 keeps, so that the cache serves whatever the patterns are.
     """
-    sha256 = network_sha256(onnx)
-    notes: list[str] = []
+    sha256, data_sha256 = network_sha256(onnx), split.calibration_sha256() if options.cache else None
+    notes: tuple[str, ...] = ()
     held = read_cache(options.cache) if options.cache else None
     if held:
-        misfit = held.misfit(sha256, options, placement.activations)
+        misfit = held.misfit(sha256, data_sha256, options, placement.activations)
         if not misfit:
-            if held.samples != options.samples:
-                notes.append(f"the ranges in {options.cache} come from {held.samples} samples")
-            return held, "reused", tuple(notes)
-        notes.append(f"{options.cache} was not used and is written anew: {misfit}")
+            return held, "reused", () if data_sha256 else (_UNSEEN.format(cache=options.cache, held=held),)
+        notes = (f"{options.cache} was not used and is written anew: {misfit}",)
     ranges, samples = measure_ranges(
         graph, placement.activations, split.calibration(), options.method, options.percentile
     )
@@ -118,12 +121,13 @@ def _ranges(
         onnx_sha256=sha256,
         method=options.method,
         percentile=options.percentile if options.method == "percentile" else None,
+        data_sha256=data_sha256,
         samples=samples,
         ranges=ranges,
     )
     if options.cache:
         write_cache(cache, options.cache)
-    return cache, "written" if options.cache else "none", tuple(notes)
+    return cache, "written" if options.cache else "none", notes
 
 
 def _accepted(outputs: tuple[OutputAccuracy, ...], options: CalibrateOptions) -> bool:

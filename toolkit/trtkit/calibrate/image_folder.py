@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trtkit.calibrate.samples import Sample, Skipped
+from trtkit.calibrate.samples import Sample, Skipped, files_sha256
 from trtkit.errors import RequestError
 from trtkit.images import UnreadableImage, image_tensor
 from trtkit.sidecar import Preprocess
@@ -51,6 +51,9 @@ class ImageFolder:
                 yield Skipped(name, error.strerror or str(error))
             else:
                 yield Sample(name, {self._input: tensor[np.newaxis]})
+
+    def sha256(self, stop: int) -> str | None:
+        return files_sha256(self._preprocess.model_dump_json(), self._files[:stop])
 
 
 def _advice(inputs: tuple[TensorSpec, ...]) -> str:

@@ -5,14 +5,18 @@ A source is read as a stream; nothing is kept, so memory does not grow with the 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trtkit.errors import RequestError
+from trtkit.sidecar import file_sha256
 from trtkit.tensors import TensorSpec, shape_text
 
 Feeds = dict[str, NDArray[Any]]
@@ -58,6 +62,11 @@ class SampleSource(Protocol):
         """
         ...
 
+    def sha256(self, stop: int) -> str | None:
+        """Of the files that the samples up to `stop` come from and of how they are prepared; None where they
+        come from no files, so that only reading them would tell whether they are still the same."""
+        ...
+
 
 class WrongSample(RequestError):
     """A sample is not what the network takes. sample: its name; reason: what is wrong."""
@@ -66,6 +75,15 @@ class WrongSample(RequestError):
         super().__init__(f"{sample} does not fit the network", ("because", reason), *facts)
         self.sample = sample
         self.reason = reason
+
+
+def files_sha256(preparation: str, files: Iterable[Path]) -> str:
+    """Of how samples are made of files, and of the files' bytes."""
+    digest = hashlib.sha256(preparation.encode())
+    for path in files:
+        with suppress(OSError):  # one that cannot be read is no sample
+            digest.update(file_sha256(path).encode())
+    return digest.hexdigest()
 
 
 def batch_axis(inputs: tuple[TensorSpec, ...]) -> int | None:

@@ -43,6 +43,10 @@ class Split:
         """As many of the calibration samples as an evaluation takes."""
         return self._read(0, min(self._options.samples, self._options.evaluate))
 
+    def calibration_sha256(self) -> str | None:
+        """Of the files that calibration samples come from; None where they come from none."""
+        return self._source.sha256(self._options.samples)
+
     def _read(self, start: int, stop: int) -> Iterator[Batch]:
         return batches(self._usable(start, stop), self._batch)
 
