@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ def test_the_verdict_does_not_depend_on_the_scale(
 @given(FLOATS)
 def test_rounding_to_fp16_is_within_fp16s_tolerance(values: NDArray[np.float32]) -> None:
     values = values / np.float32(100)
+    assume(np.abs(values).max() > 1)  # below, FP16 underflows
     assert compare(values.astype(np.float16), values, FP16).within
 
 

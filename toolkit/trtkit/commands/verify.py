@@ -17,8 +17,8 @@ COLOURS = {"passed": "green", "failed": "red", "skipped": "yellow", "note": "cya
 
 def verify(
     subjects: Annotated[
-        list[Path], typer.Argument(help="Engines (with their sidecars) and ONNX files.", show_default=False)
-    ],
+        list[Path], typer.Argument(help="Engines (with their sidecars) and ONNX files.")
+    ] = [],  # noqa: B006 typer's way
     reference: Annotated[Path | None, typer.Option("--reference", "-r", help="The FP32 ONNX file.")] = None,
     torch: Annotated[
         str | None,
@@ -31,7 +31,7 @@ def verify(
         typer.Option(
             metavar="INPUT:1x3x224x224", help="Further shapes; of several inputs, joined with commas."
         ),
-    ] = [],  # noqa: B006 typer's way
+    ] = [],  # noqa: B006
     data: Annotated[
         Path | None, typer.Option(help="Samples: an .npz of inputs by name, or a folder of them.")
     ] = None,

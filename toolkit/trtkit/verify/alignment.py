@@ -8,10 +8,11 @@ or the output of the node of the same name; or of the one node of the same kind 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 
-import networkx as nx
 import onnx
+
+from trtkit.onnx_graph import in_order, outputs_of
 
 KEEPS_VALUE = frozenset({"Cast", "Identity", "QuantizeLinear", "DequantizeLinear"})
 """Operators whose output stands for the same number as their first input, in another type."""
@@ -19,28 +20,6 @@ KEEPS_VALUE = frozenset({"Cast", "Identity", "QuantizeLinear", "DequantizeLinear
 SUFFIXES = ("_quantized", "_QuantizeLinear_Input", "_cast_to_fp16", "_cast_to_bf16")
 """What converters append to the name of a tensor that they replace: onnxruntime.quantization (the first two),
 modelopt.onnx.autocast."""
-
-
-def in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes so that each comes after those it is fed by; as written, where that leaves a choice.
-
-    Converters append nodes at the end, whatever ONNX says of the order.
-    """
-    makers = {name: index for index, node in enumerate(graph.node) for name in outputs_of(node)}
-    order = nx.DiGraph()
-    order.add_nodes_from(range(len(graph.node)))
-    order.add_edges_from(
-        (makers[name], index)
-        for index, node in enumerate(graph.node)
-        for name in node.input
-        if name in makers
-    )
-    return [graph.node[index] for index in nx.lexicographical_topological_sort(order)]
-
-
-def outputs_of(node: onnx.NodeProto) -> Iterator[str]:
-    """The tensors it makes; an optional one that it leaves out has no name."""
-    return (name for name in node.output if name)
 
 
 def align(subject: onnx.GraphProto, reference: onnx.GraphProto) -> dict[str, str]:

@@ -12,8 +12,9 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
+from trtkit.onnx_graph import in_order, outputs_of
 from trtkit.runners import Tensors
-from trtkit.verify.alignment import align, in_order, outputs_of
+from trtkit.verify.alignment import align
 from trtkit.verify.comparison import Comparison, compare
 from trtkit.verify.hint import hint
 from trtkit.verify.marked import groups, runs_in_half, tensor_bytes, tensors_of, with_barriers

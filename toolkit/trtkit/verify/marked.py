@@ -10,16 +10,13 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
+from trtkit.onnx_graph import outputs_of, spec_bytes, tensor_specs
 from trtkit.runners import Tensors
 from trtkit.runners.onnxruntime import OnnxRuntimeRunner
 from trtkit.tensors import Shape
-from trtkit.verify.alignment import outputs_of
 
 _ONE_MESSAGE = 2**31 - 1
 """A protobuf message's most bytes; a larger model keeps its weights beside it."""
-
-_SHAPE_BYTES = 1024
-"""A weight beyond this is no shape, and inference needs no more of it than its type."""
 
 
 def runs_in_half(model: onnx.ModelProto) -> bool:
@@ -85,25 +82,11 @@ def tensors_of(model: onnx.ModelProto, feeds: Tensors, names: Sequence[str]) -> 
 
 
 def tensor_bytes(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> dict[str, int]:
-    """The size of every tensor that the nodes make, for inputs of these `shapes`; -1 where inference cannot
-    tell. What is no tensor (a sequence, an optional) is not in it."""
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(model)
-    for weight in fixed.graph.initializer:
-        if len(weight.raw_data) > _SHAPE_BYTES:
-            weight.ClearField("raw_data")
-    del fixed.graph.value_info[:]
-    for one in fixed.graph.input:
-        if one.name in shapes:
-            del one.type.tensor_type.shape.dim[:]
-            for size in shapes[one.name]:
-                one.type.tensor_type.shape.dim.add().dim_value = size
-    for one in fixed.graph.output:
-        one.type.tensor_type.ClearField("shape")
-    inferred = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
-    types = {one.name: one.type for one in [*inferred.value_info, *inferred.output]}
-    names = (name for node in model.graph.node for name in outputs_of(node))
-    return {name: _tensor_bytes(types.get(name)) for name in names if _may_be_tensor(types.get(name))}
+    """The size of every tensor that the nodes make, for inputs of these `shapes`; -1 where unknown."""
+    made = {name for node in model.graph.node for name in outputs_of(node)}
+    specs = tensor_specs(model, shapes)
+    sizes = {name: spec_bytes(spec) for name, spec in specs.items() if name in made}
+    return {name: -1 if size is None else size for name, size in sizes.items()}
 
 
 def groups(names: Iterable[str], sizes: Mapping[str, int], budget: int) -> Iterator[list[str]]:
@@ -124,22 +107,6 @@ def groups(names: Iterable[str], sizes: Mapping[str, int], budget: int) -> Itera
         left -= size
     if group:
         yield group
-
-
-def _may_be_tensor(kind: onnx.TypeProto | None) -> bool:
-    return kind is None or not kind.WhichOneof("value") or kind.HasField("tensor_type")
-
-
-def _tensor_bytes(kind: onnx.TypeProto | None) -> int:
-    if kind is None or not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
-        return -1
-    count = 1
-    for dimension in kind.tensor_type.shape.dim:
-        if not dimension.HasField("dim_value"):
-            return -1
-        count *= dimension.dim_value
-    element = onnx.helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type)
-    return count * int(element.itemsize)
 
 
 def _size(model: onnx.ModelProto) -> int:
