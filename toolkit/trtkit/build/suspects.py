@@ -12,8 +12,8 @@ import onnx
 
 BRANCHING = ("If", "Loop", "Scan")
 
-ABOUT_BRANCHES = "graphScope.cpp"
-"""The source of TensorRT that deals with subgraphs; its errors name no node (TensorRT-RTX 1.7)."""
+ABOUT_BRANCHES = ("graphScope.cpp", "IConditional")
+"""What errors about subgraphs hold: TensorRT's source, or the class of a layer (TensorRT-RTX 1.7)."""
 
 _WORD = re.compile(r"[^\s()\[\]{}'\",;]+")
 
@@ -38,7 +38,7 @@ def suspects(model: onnx.ModelProto, errors: Iterable[str]) -> tuple[str, ...]:
         for node in model.graph.node
         if node.name in named or named.intersection(node.input)
     ]
-    if not found and ABOUT_BRANCHES in text:
+    if not found and any(about in text for about in ABOUT_BRANCHES):
         found = list(_branching(model.graph))
     return tuple(found[:MOST])
 
