@@ -48,6 +48,10 @@ BFLOAT16_OPSET = 22
 """From which opset on convolutions and poolings take BF16 (ONNX operator changelog)."""
 
 
+INVALID = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError)
+"""What ONNX's checker raises."""
+
+
 class ConversionFailed(WorkFailed):
     """A graph could not be written in another precision. to: which. reason: what was wrong with it."""
 
@@ -168,12 +172,13 @@ def _to_float16(model: onnx.ModelProto, keep_io: bool, stay: list[str]) -> None:
 
 
 def _check(model: onnx.ModelProto, converted: onnx.ModelProto, to: str) -> None:
-    """What ONNX accepted before, it must accept after; plug-ins' operators it never accepts."""
+    """What ONNX accepted before, types included, it must accept after. Plug-ins' operators it never accepts,
+    nor more than 2 GiB: then it is TensorRT that looks."""
     try:
-        onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError):
+        onnx.checker.check_model(model, full_check=True)
+    except INVALID:
         return
     try:
-        onnx.checker.check_model(converted)
-    except onnx.checker.ValidationError as error:
-        raise ConversionFailed(to, str(error).splitlines()[0]) from error
+        onnx.checker.check_model(converted, full_check=True)
+    except INVALID as error:
+        raise ConversionFailed(to, str(error).strip().splitlines()[0]) from error
