@@ -54,7 +54,9 @@ def _title(report: BenchReport) -> str:
         if machine.gpu
         else f"{machine.cpu}, {machine.cores} cores"
     )
-    what = report.options.model or (report.options.onnx or report.options.engines[0]).name
+    options = report.options
+    files = [file.name for file in (options.onnx, *options.engines) if file]
+    what = Path(options.model).name if options.model else next(iter(files), "")
     return f"{what}  on  {where}"
 
 
@@ -80,9 +82,9 @@ def _latencies(axes: Any, rows: list[tuple[int, Row]], size: int) -> None:
     high = max(result.latency.distribution[99] for *_, result in results)
     if high > 5 * low:
         axes.set_xscale("log")
-        axes.set_xlim(low / 1.3, high * (high / low) ** 0.45)
+        axes.set_xlim(low / 1.3, high * (high / low) ** 0.55)
     else:
-        axes.set_xlim(0, high * 1.5)
+        axes.set_xlim(0, high * 1.6)
     _plain_numbers(axes.xaxis)
     axes.grid(axis="x", which="major", color="#dddddd")
     axes.set_axisbelow(True)
@@ -117,18 +119,19 @@ def _throughput(axes: Any, rows: list[tuple[int, Row]], sizes: list[int]) -> Non
 
 
 def _plain_numbers(axis: Any) -> None:
-    """1, 2, 5, 10 at a logarithmic axis, and never 10^1."""
+    """1, 2, 5, 10 at a logarithmic axis, or powers of ten alone at a long one; never 10^1."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     if axis.get_scale() == "log":
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        low, high = axis.get_view_interval()
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 1500 * low else (1.0,)))
         axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _numbers(result: BatchResult) -> str:
     latency = result.latency
-    return f"{latency.p50:.3g} ms, P99 {latency.p99:.3g}"
+    return f"P50 {latency.p50:.3g} ms, P99 {latency.p99:.3g} ms"
 
 
 def _colour(place: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from rich.console import Console
 from rich.table import Table
 
 from trtkit.bench.drift import Drift
@@ -16,46 +17,78 @@ NONE = "-"
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers. text: of one result, None where it has none; meaning: for who does not know."""
+    """A column of numbers. text: of one result, None where it has none; meaning: for who does not know;
+    spare: left out where there is no room."""
 
     head: str
     text: Callable[[BatchResult], str | None]
     meaning: str
+    spare: bool = False
 
 
 COLUMNS = (
     Column("mean ms", lambda it: _ms(it.latency.mean), "latency of a whole inference, copies included"),
-    Column("P50", lambda it: _ms(it.latency.p50), "half of all runs took no longer, in ms"),
-    Column("P90", lambda it: _ms(it.latency.p90), "nine runs of ten"),
+    Column("P50", lambda it: _ms(it.latency.p50), "half of all runs took no longer, in ms", spare=True),
+    Column("P90", lambda it: _ms(it.latency.p90), "nine runs of ten", spare=True),
     Column("P99", lambda it: _ms(it.latency.p99), "all but one run in a hundred"),
     Column("QPS", lambda it: _rate(it.qps), "samples a second, one batch after the other"),
     Column("x FP32", lambda it: _number(it.speedup, 2), "times as fast as PyTorch FP32, by the mean"),
-    Column("device ms", lambda it: _device(it.on_device), "P50 without host copies"),
+    Column("device ms", lambda it: _device(it.on_device), "P50 without host copies", spare=True),
     Column("GPU %", lambda it: _number(it.gpu_utilisation, 0), "of the time in which a kernel ran (NVML)"),
     Column("GPU MB", lambda it: _mb(it.gpu_memory), "on the GPU, CUDA context included"),
-    Column("host MB", lambda it: _mb(it.host_memory), "resident memory of the row's process"),
+    Column("host MB", lambda it: _mb(it.host_memory), "resident memory of the row's process", spare=True),
     Column(
-        "drift MB", lambda it: _drift(it), "last round minus first, the GPU's or the host's; ! if it goes on"
+        "drift MB",
+        lambda it: _drift(it),
+        "last round minus first, the GPU's or the host's; ! if it goes on",
+        spare=True,
     ),
     Column("cosine", lambda it: _cosine(it), "of outputs with the reference row's; ! if out of tolerance"),
     Column(
-        "noise %", lambda it: _number(it.noise * 100, 1), "slowest minus fastest round, over the middle one"
+        "noise %",
+        lambda it: _number(it.noise * 100, 1),
+        "slowest minus fastest round, over the middle one",
+        spare=True,
     ),
 )
 
 
-def terminal_table(report: BenchReport) -> Table:
-    """A section for each batch size, a line for each row; rows that did not run say why at the end."""
+def show(report: BenchReport, console: Console) -> None:
+    """The table, and in words what is not in it."""
+    table = terminal_table(report, console)
+    if not console.is_terminal:
+        console.width = max(console.width, console.measure(table).maximum)
+    console.print(table)
+    for line in (*report.machine.notes, *not_run(report), *wrong(report)):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+UNBOUNDED = 1000
+"""Wider than any table: what a file or a pipe has room for."""
+
+
+def terminal_table(report: BenchReport, console: Console) -> Table:
+    """A section for each batch size, a line for each row, to be printed without cropping.
+
+    In a terminal that is too narrow for all columns, those without which rows can be judged are left out.
+    """
     columns = shown(report)
+    table = _table(report, columns)
+    table.width = console.measure(table, options=console.options.update(max_width=UNBOUNDED)).maximum
+    if console.is_terminal and table.width > console.width:
+        return _table(report, [column for column in columns if not column.spare])
+    return table
+
+
+def _table(report: BenchReport, columns: Sequence[Column]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("batch", justify="right")
-    table.add_column("", no_wrap=True)
+    table.add_column("row", no_wrap=True)
     for column in columns:
         table.add_column(column.head, justify="right", no_wrap=True)
     for size in report.options.batches:
         for number, (row, result) in enumerate(_measured(report, size)):
             table.add_row(str(size) if not number else "", row.title, *cells(result, columns))
-        table.add_section()
     return table
 
 

@@ -37,7 +37,7 @@ def bench(
 
     from trtkit.bench import BenchOptions, run_bench
     from trtkit.bench.table import markdown as as_markdown
-    from trtkit.bench.table import not_run, terminal_table, wrong
+    from trtkit.bench.table import show
     from trtkit.tensors import parse_shapes
 
     try:
@@ -62,9 +62,7 @@ def bench(
     console = Console(stderr=to_stdout)
     with Console(stderr=True).status("") as status:
         report = run_bench(options, lambda said: status.update(said))
-    console.print(terminal_table(report))
-    for line in (*report.machine.notes, *not_run(report), *wrong(report)):
-        console.print(line, highlight=False, soft_wrap=True)
+    show(report, console)
     if to_stdout:
         print(report.model_dump_json(indent=1))
     elif json:

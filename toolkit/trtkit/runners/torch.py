@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import sysconfig
@@ -184,3 +185,6 @@ def _check_compilers(gpu: bool) -> None:
         raise EnvironmentLack(f"torch.compile needs a {language} compiler: {' or '.join(wanted)} is not here")
     if not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():
         raise EnvironmentLack("torch.compile needs Python's headers: Python.h is not here")
+    # torch.utils.cpp_extension imports it for C++; but PyTorch requires it from Python 3.12 on only.
+    if not gpu and not importlib.util.find_spec("setuptools"):
+        raise EnvironmentLack("torch.compile needs setuptools, which is not installed here")
