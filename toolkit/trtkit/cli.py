@@ -15,7 +15,7 @@ from trtkit.commands import VERBS
 from trtkit.errors import EnvironmentLack, RequestError, TrtkitError
 
 EXTRAS = {
-    "torch": "torch", "torchvision": "torch", "onnxscript": "torch",
+    "torch": "torch", "torchvision": "torch", "onnxscript": "export",
     "onnx": "build", "polygraphy": "build", "networkx": "build", "jinja2": "build",
     "onnxruntime": "serve", "fastapi": "serve", "uvicorn": "serve", "prometheus_client": "serve",
     "PIL": "serve", "matplotlib": "plot",

@@ -190,7 +190,6 @@ class TestLoader:
             ("breaks", "RuntimeError: the disk is gone"),
             ("number", "not iterable"),
             ("constant", "cannot be called"),
-            ("missing", "AttributeError"),
         ],
     )
     def test_one_that_fails_is_told_without_a_traceback(self, name: str, because: str) -> None:
@@ -206,7 +205,17 @@ class TestLoader:
     def test_a_module_that_is_not_there(self) -> None:
         with pytest.raises(RequestError) as raised:
             opened("no_such_module:loader")
-        assert "no_such_module" in (raised.value.fact("because") or "")
+        assert "no_such_module" in raised.value.problem
+
+    def test_a_name_that_is_not_there(self) -> None:
+        with pytest.raises(RequestError, match="my_loaders has no 'missing'"):
+            opened("my_loaders:missing")
+
+    def test_a_loader_in_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "beside.py").write_text("def one():\n    return iter([[[0.5] * 4]])\n")
+        with pytest.raises(RequestError, match="there is no file"):
+            opened(f"{tmp_path}/elsewhere.py:one")
+        opened(f"{tmp_path}/beside.py:one")
 
     def test_a_sample_that_does_not_fit_is_named(self) -> None:
         with pytest.raises(WrongSample) as raised:

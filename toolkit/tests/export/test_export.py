@@ -126,10 +126,11 @@ class TestAModel:
         assert report.outputs == (TensorSpec("output", "float32", (-1, 5)),)
         assert not {"Dropout", "BatchNormalization"} & set(report.nodes)
 
-    def test_keeps_a_branch_only_through_torchscript(self, tmp_path: Path) -> None:
+    def test_with_a_branch_on_values_cannot_be_captured(self, tmp_path: Path) -> None:
         with pytest.raises(WorkFailed, match="cannot capture") as caught:
             exported("Branches", tmp_path, inputs=["x:1x4"])
         assert "networks.py" in str(caught.value.fact("line"))
+        assert "--exporter torchscript" in str(caught.value.text())
 
 
 class TestAFile:
@@ -216,9 +217,11 @@ class TestAnOperatorThatOnnxDoesNotHave:
     def test_is_told_without_the_exporters_own_noise(
         self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        for exporter, opset in (("dynamo", 18), ("torchscript", 13)):
+        for name, exporter, opset in (
+            ("custom", "dynamo", 18), ("Branches", "dynamo", 18), ("custom", "torchscript", 13),
+        ):  # fmt: skip
             with pytest.raises(WorkFailed):
-                exported("custom", tmp_path, inputs=["x:1x4"], exporter=exporter, opset=opset)
+                exported(name, tmp_path, inputs=["x:1x4"], exporter=exporter, opset=opset)
             assert capfd.readouterr() == ("", "")
 
     @pytest.mark.parametrize(
@@ -265,8 +268,8 @@ class TestARequestThatIsWrong:
             ("Complex", {"inputs": ["x:1x4"]}, "is complex64, which cannot be compared"),
             ("gives_a_list", {}, "gives a list, not a model"),
             ("fails", {}, r"fails\(\) fails"),
-            ("convolutionl", {}, "has no callable 'convolutionl'"),
-            ("NOT_A_MODEL", {}, "has no callable 'NOT_A_MODEL'"),
+            ("convolutionl", {}, "has no 'convolutionl'"),
+            ("NOT_A_MODEL", {}, "which cannot be called"),
             ("custom", {"inputs": ["x:1x4"], "translations": source("NOT_A_MODEL")}, "is a int"),
             ("Detector", {"inputs": ["x:1x10"], "opset": 99}, "opset 99"),
             ("Detector", {"inputs": ["x:1x10"], "opset": 99, "exporter": "torchscript"}, "opset 99"),
@@ -303,7 +306,7 @@ class TestARequestThatIsWrong:
         [
             ("torchvision:resnet51", "no model 'resnet51'", "resnet"),
             ("no.such.module:net", "there is no module no", "install"),
-            ("no_such_file.py:net", "there is no file", "torchvision:NAME"),
+            ("no_such_file.py:net", "there is no file", "FILE.py:name"),
             ("no_such_file.pt2", "there is no model", "torchvision:NAME"),
             (str(NETWORKS), "is not a model that PyTorch saved", "torchvision:NAME"),
         ],

@@ -1,17 +1,14 @@
-"""Samples from a data loader in Python, named "module:callable"."""
+"""Samples from a data loader in Python, named "module:callable" or "FILE.py:callable"."""
 
 from __future__ import annotations
 
-import importlib
-import sys
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from trtkit.calibrate.samples import Sample, Skipped, WrongSample, rows
 from trtkit.errors import RequestError
+from trtkit.object_reference import because, named_object
 from trtkit.tensors import TensorSpec
 
 
@@ -53,26 +50,16 @@ class Loader:
 
 
 def _callable(name: str) -> Any:
-    module, _, attribute = name.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:  # as `python -m` has it
-        sys.path.insert(0, here)
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever importing somebody's module brings
-        raise _failed(name, error) from error
+    found = named_object(name)
     if not callable(found):
         raise _failed(name, TypeError(f"it is {type(found).__name__}, which cannot be called"))
     return found
 
 
 def _failed(name: str, error: Exception) -> RequestError:
-    frames = traceback.extract_tb(error.__traceback__)
-    where = [("at", f"{frames[-1].filename}:{frames[-1].lineno}")] if len(frames) > 1 else []
     return RequestError(
         f"the data loader {name} does not work",
-        ("because", f"{type(error).__name__}: {error}"),
-        *where,
+        *because(error),
         ("next", "name module:callable; called without arguments, it returns an iterable of samples"),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from trtkit.calibrate.array_files import SUFFIXES as ARRAYS
@@ -12,6 +11,7 @@ from trtkit.calibrate.loader import Loader
 from trtkit.calibrate.samples import SampleSource
 from trtkit.errors import RequestError
 from trtkit.images import SUFFIXES as IMAGES
+from trtkit.object_reference import is_reference
 from trtkit.sidecar import Preprocess
 from trtkit.tensors import TensorSpec
 
@@ -20,7 +20,7 @@ def open_source(data: str, inputs: tuple[TensorSpec, ...], preprocess: Preproces
     """The source that `data` names, for a network with `inputs`.
 
     data: a folder of images or of .npy / .npz files (those in folders below it too), such a file, or
-        "module:callable".
+        "module:callable" or "FILE.py:callable".
 
     Raises:
         RequestError: there is nothing there, or nothing that the network takes.
@@ -47,10 +47,10 @@ def open_source(data: str, inputs: tuple[TensorSpec, ...], preprocess: Preproces
         )
     if path.is_file() and path.suffix.lower() in ARRAYS:
         return ArrayFiles([path], inputs, seed)
-    if not path.exists() and re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", data):
+    if not path.exists() and is_reference(data):
         return Loader(data, inputs)
     raise RequestError(
         f"there are no samples at {data}",
         ("because", "it is another kind of file" if path.exists() else "there is no such folder or file"),
-        ("next", "name a folder of images, .npy or .npz files, or a data loader as module:callable"),
+        ("next", "name a folder of images, .npy or .npz files, or a data loader as FILE.py:callable"),
     )

@@ -13,8 +13,8 @@ import torch
 from trtkit.errors import RequestError, TrtkitError, WorkFailed
 from trtkit.export.call import Call
 from trtkit.export.options import ExportOptions
-from trtkit.export.sources import named_object
 from trtkit.export.unsupported import UnsupportedOperator, in_program
+from trtkit.object_reference import named_object
 
 EXTERNAL_FROM = 2_000_000_000
 """Bytes of weights from which they get a file of their own: protobuf ends at 2 GiB, the graph included."""

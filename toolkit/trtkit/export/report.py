@@ -26,8 +26,8 @@ class Compared(BaseModel):
 class ExportReport(BaseModel):
     """What an export made.
 
-    path, sha256, size: of the ONNX file. external_data: the file beside it that holds the weights, where they
-    are 2 GB or more; the SHA-256 of that is `external_sha256`.
+    path, sha256: of the ONNX file. external_data: the file beside it that holds the weights, where they are
+    2 GB or more; the SHA-256 of that is `external_sha256`. size: bytes of both.
     nodes: of the graph, by operator, most frequent first. device: where PyTorch ran.
     comparisons: each within `tolerance`.
     """

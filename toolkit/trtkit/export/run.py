@@ -64,18 +64,25 @@ def export_onnx(source: str, out: Path, options: ExportOptions) -> ExportReport:
         convert = dynamo.convert if exporter == "dynamo" else torchscript.convert
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
             (raw := Path(folder, "raw")).mkdir()
-            convert(loaded.model, call, outputs, options, device, raw / "model.onnx")
+            with contextlib.redirect_stderr(
+                io.StringIO()
+            ):  # where a capture fails, its whole graph goes there
+                convert(loaded.model, call, outputs, options, device, raw / "model.onnx")
             made = Path(folder, out.name)
             model = finish(raw / "model.onnx", made, call.axes, options.opset, exporter)
             comparisons = compare(made, reference, call, options, tolerance)
-            weights = made.with_name(f"{made.name}.data")
-            external = weights.replace(out.with_name(weights.name)) if weights.exists() else None
+            external = (
+                out.with_name(f"{out.name}.data") if made.with_name(f"{out.name}.data").exists() else None
+            )
+            if external:
+                made.with_name(external.name).chmod(made.stat().st_mode)  # onnx makes it for its owner alone
+                made.with_name(external.name).replace(external)
             made.replace(out)
     return ExportReport(
         source=source,
         path=str(out),
         sha256=file_sha256(out),
-        size=out.stat().st_size,
+        size=sum(file.stat().st_size for file in (out, external) if file),
         external_data=external.name if external else None,
         external_sha256=file_sha256(external) if external else None,
         opset=options.opset,

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import importlib.util
-import sys
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 
 from trtkit.errors import RequestError
+from trtkit.object_reference import because, named_object, nearest
 from trtkit.tensors import TensorSpec
 
 FORMS = "torchvision:NAME, package.module:callable, FILE.py:callable, a TorchScript file or a .pt2 program"
@@ -66,7 +62,7 @@ def _torchvision(name: str) -> Loaded:
 
     models = torchvision.models
     if name not in models.list_models():
-        raise RequestError(f"torchvision has no model {name!r}", *_nearest(name, models.list_models()))
+        raise RequestError(f"torchvision has no model {name!r}", *nearest(name, models.list_models()))
     classifies = name in models.list_models(module=models)
     # Without this a detection or segmentation model would download its backbone's weights.
     parts = {} if classifies or "raft" in name else {"weights_backbone": None}
@@ -78,15 +74,16 @@ def _torchvision(name: str) -> Loaded:
 
 
 def _called(head: str, name: str) -> Loaded:
-    module = _import(head)
-    factory = getattr(module, name, None)
+    factory = named_object(f"{head}:{name}")
     if not callable(factory):
-        names = [known for known, value in vars(module).items() if callable(value) and known[0] != "_"]
-        raise RequestError(f"{head} has no callable {name!r}", *_nearest(name, names))
+        raise RequestError(
+            f"{head}:{name} is a {type(factory).__name__}, which cannot be called",
+            ("next", "name a function that returns an nn.Module"),
+        )
     try:
         made = factory()
     except Exception as error:  # whatever a person's code raises
-        raise RequestError(f"{head}:{name}() fails", *_because(error)) from error
+        raise RequestError(f"{head}:{name}() fails", *because(error)) from error
     model, examples = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, torch.nn.Module):
         raise RequestError(
@@ -102,55 +99,6 @@ def _arguments(examples: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     return (tuple(examples) if isinstance(examples, (tuple, list)) else (examples,)), {}
 
 
-def named_object(text: str) -> Any:
-    """What "package.module:name" or "FILE.py:name" stands for.
-
-    Raises:
-        RequestError: there is no such thing, or its module does not import.
-    """
-    head, _, name = text.rpartition(":")
-    module = _import(head)
-    if not hasattr(module, name):
-        raise RequestError(f"{head} has no {name!r}", *_nearest(name, vars(module)))
-    return getattr(module, name)
-
-
-def _import(head: str) -> ModuleType:
-    """The module of this name, from the current folder too; or the one in this file."""
-    file = Path(head) if head.endswith(".py") else None
-    if file and not file.is_file():
-        raise RequestError(f"there is no file {head}", ("next", f"give {FORMS}"))
-    try:
-        if file:
-            return _import_file(file)
-        sys.path.insert(0, "")
-        try:
-            return importlib.import_module(head)
-        finally:
-            sys.path.remove("")
-    except ModuleNotFoundError as error:
-        missing = error.name or head
-        own = head == missing or head.startswith(f"{missing}.")
-        what = (
-            f"there is no module {missing}"
-            if own
-            else f"{head} needs the module {missing}, which is not here"
-        )
-        raise RequestError(what, ("next", f"install it, or give {FORMS}")) from error
-    except Exception as error:  # whatever a person's code raises
-        raise RequestError(f"{head} cannot be imported", *_because(error)) from error
-
-
-def _import_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None  # a name that ends in .py
-    assert spec.loader is not None  # always has a loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses and pickles look their module up there
-    spec.loader.exec_module(module)
-    return module
-
-
 def _file(path: Path, device: str) -> Loaded:
     """A TorchScript file or an ExportedProgram; which of them, its contents say."""
     members = _members(path)
@@ -163,7 +111,7 @@ def _file(path: Path, device: str) -> Loaded:
             return Loaded(torch.export.load(str(path)))
     except Exception as error:  # no common type: RuntimeError, SerializeError, KeyError, ...
         raise RequestError(
-            f"{path.name} does not load with torch {torch.__version__}", *_because(error)
+            f"{path.name} does not load with torch {torch.__version__}", *because(error)
         ) from error
     if any(member.endswith("data.pkl") for member in members):
         raise RequestError(
@@ -188,7 +136,7 @@ def _set_weights(model: torch.nn.Module, path: Path) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # UnpicklingError, RuntimeError, EOFError, ...
-        raise RequestError(f"{path.name} is not a state dict", *_because(error)) from error
+        raise RequestError(f"{path.name} is not a state dict", *because(error)) from error
     # Training loops save more than the weights, under either of these names.
     for key in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
@@ -200,13 +148,3 @@ def _set_weights(model: torch.nn.Module, path: Path) -> None:
         raise RequestError(
             f"{path.name} does not fit the model", ("because", " ".join(lines)[:400])
         ) from error
-
-
-def _nearest(name: str, known: Iterable[str]) -> list[tuple[str, str]]:
-    close = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
-    return [("next", "did you mean " + ", ".join(close))] if close else []
-
-
-def _because(error: Exception) -> list[tuple[str, str]]:
-    first = next((line for line in str(error).splitlines() if line.strip()), "")
-    return [("because", f"{type(error).__name__}: {first}".rstrip(": "))]
