@@ -94,7 +94,7 @@ def slow_doubling(path: Path, steps: int) -> Path:
 
 
 def row_sum(path: Path) -> Path:
-    """y = the sum over all rows, 1 x 2 but told as dynamic: requests cannot be joined, and nothing says so."""
+    """y = the sum over all rows, 1 x 2 but told as dynamic, so that it seems to take batches."""
     node = helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=1)
     axes = numpy_helper.from_array(np.array([0], np.int64), "axes")
     return _write(path, [node], [_value("x", ["batch", 2])], [_value("y", ["one", 2])], axes)
