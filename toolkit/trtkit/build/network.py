@@ -79,7 +79,7 @@ def parse_network(path: Path, shown: str, tensorrt: TensorRT, log: BuildLog) -> 
         ) from error
     network = builder.create_network(_creation_flags(tensorrt))
     parser = trt.OnnxParser(network, logger)
-    model = onnx.load(str(path), load_external_data=False)
+    model = onnx.load(str(path), "protobuf", load_external_data=False)
     _forget_unnamed(model.graph)
     if not parser.parse(model.SerializeToString(), str(path)):
         errors = map(parser.get_error, range(parser.num_errors))

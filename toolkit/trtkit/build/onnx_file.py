@@ -38,7 +38,7 @@ def read_onnx(path: Path) -> OnnxFile:
         raise RequestError(f"there is no ONNX file {path}", ("next", "name one, or make one: trtkit export"))
     again = ("next", "export it again (trtkit export), or copy the whole file")
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        model = onnx.load(str(path), "protobuf", load_external_data=False)
     except DecodeError as error:
         raise RequestError(
             f"{path.name} is not an ONNX file, or a damaged one", ("because", str(error)), again

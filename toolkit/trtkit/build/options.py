@@ -75,7 +75,7 @@ def parse_bytes(text: str) -> int:
     Raises:
         RequestError: it is not of that form, or less than one byte.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([A-Za-z]*)\s*", text)
     unit = match and UNITS.get(match[2].upper())
     size = int(float(match[1]) * unit) if match and unit else 0
     if size < 1:

@@ -79,7 +79,7 @@ def _converted(source: OnnxFile, profile: Profile, options: BuildOptions, scratc
     )
     if model is source.model:
         return TypedOnnx(source.path)
-    path = scratch / source.path.name
+    path = scratch / "converted.onnx"
     # Weights in a second file: the first would fail at 2 GiB.
     onnx.save(model, str(path), save_as_external_data=True, location="weights", size_threshold=1 << 20)
     return TypedOnnx(path, caveats)
