@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from onnx import numpy_helper
 from tests.verify.networks import copy, healthy, in_fp16, matrix, network, node, overflowing, with_weight
 from trtkit.runners.onnxruntime import OnnxRuntimeRunner
 from trtkit.verify.bisect import Bisection, bisect
-from trtkit.verify.marked import groups, marked_runner, tensor_bytes, with_barriers
+from trtkit.verify.marked import groups, marked_runner, tensor_bytes, tensors_of, with_barriers
 from trtkit.verify.tolerance import TOLERANCES
 
 FP32, FP16 = TOLERANCES["fp32"], TOLERANCES["fp16"]
@@ -150,6 +151,18 @@ def test_a_layer_behind_one_that_cannot_be_compared_tells_of_it() -> None:
     bad = first(bisect(subject, reference, feeds(), FP32))
     assert bad.node == "Relu_h2"
     assert bad.unseen == ("new",)
+
+
+def test_whoever_computes_the_subjects_tensors_may_leave_some_out() -> None:
+    """As an engine does, that knows nothing of a tensor by its ONNX name."""
+    wrong = with_weight(healthy(), "w1", matrix(5))
+
+    def values(names: Sequence[str]) -> Mapping[str, NDArray[Any]]:
+        return tensors_of(wrong, feeds(), [name for name in names if name != "h1"])
+
+    bad = first(bisect(wrong, healthy(), feeds(), FP32, values=values))
+    assert bad.node == "Relu_h2"
+    assert bad.unseen == ("MatMul_h1",)
 
 
 def quantised(model: onnx.ModelProto, tensor: str, scale: float) -> onnx.ModelProto:

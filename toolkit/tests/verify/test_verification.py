@@ -15,6 +15,7 @@ from tests.verify.networks import healthy, in_fp16, matrix, network, node, overf
 from trtkit.build import BuildOptions, build_engine
 from trtkit.devices import NO_GPU, gpus
 from trtkit.errors import RequestError
+from trtkit.precision.convert import convert
 from trtkit.sidecar import sidecar_path
 from trtkit.verify import VerifyOptions, VerifyReport, verify
 from trtkit.verify.engine_tensors import build_marked
@@ -117,6 +118,14 @@ def test_random_feeds_are_the_same_in_every_run(reference: Path, tmp_path: Path)
     )
     assert first == again
     assert first != other
+
+
+def test_bf16_is_skipped_and_says_why(reference: Path, tmp_path: Path) -> None:
+    subject = save(convert(healthy(), "bf16"), tmp_path / "model.bf16.onnx")
+    report = verify([subject], VerifyOptions(reference=reference))
+    assert report.status == "skipped"
+    assert report.subjects[0].precision == "bf16"
+    assert report.subjects[0].reason.startswith("ONNX Runtime's CPU does not compute in BF16")
 
 
 @pytest.mark.torch

@@ -109,7 +109,7 @@ def _table(subject: SubjectReport) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in ("  case", "shapes", "output", "max abs", "max rel", "cosine", "top-1", ""):
         number = title in {"max abs", "max rel", "cosine", "top-1"}
-        table.add_column(title, justify="right" if number else "left", header_style="dim")
+        table.add_column(title, justify="right" if number else "left", header_style="dim", overflow="fold")
     for row in subject.rows:
         one = row.comparison
         table.add_row(

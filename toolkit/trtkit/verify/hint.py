@@ -24,6 +24,9 @@ DOMAINS = {
 }
 """Operators that give NaN for finite inputs, and for which."""
 
+IN_FP32 = "Keep this layer in FP32 (trtkit build --keep-fp32)"
+UNQUANTISED = "Or leave this layer unquantised (trtkit calibrate --keep-fp16)"
+
 
 class Fed(Protocol):
     """An input or output of the layer, as far as a hint needs it. why: how it differs from the reference."""
@@ -51,20 +54,20 @@ def hint(op: str, output: Fed, inputs: Sequence[Fed], comparison: Comparison) ->
     if half and not output.subject.finite and theirs is not None and theirs.reach > FP16_MAX:
         return (
             f"overflow in FP16: the reference reaches {theirs.reach:.3g} here, FP16 ends at {FP16_MAX:.0f}. "
-            "Keep this layer and what it feeds in FP32, scale its input down, or use BF16"
+            f"{IN_FP32}, with what it feeds; or scale its input down, or use BF16"
         )
     if output.subject.nan and clean and op in DOMAINS:
         low = min((one.subject.low for one in inputs if one.subject.low is not None), default=None)
         fed = f" (its smallest input is {low:.3g})" if low is not None else ""
         return f"NaN from {DOMAINS[op]}{fed}{shared}. Clamp its input before the export"
     if not output.subject.finite:
-        return f"not finite from {'finite' if clean else 'infinite'} inputs{shared}. Keep this layer in FP32"
+        return f"not finite from {'finite' if clean else 'infinite'} inputs{shared}. {IN_FP32}"
     if op == "DequantizeLinear":
         return _range_hint(output, inputs)
     if half and theirs is not None and 0 < theirs.reach < FP16_LEAST * 2**10:
         return (
             f"underflow in FP16: the reference reaches no more than {theirs.reach:.3g} here, and FP16's "
-            f"steps there are {FP16_LEAST:.2g}. Keep this layer in FP32, or scale it up"
+            f"steps there are {FP16_LEAST:.2g}. {IN_FP32}, or scale it up"
         )
     wrong = next((one for one in inputs if one.weight and one.why), None)
     if wrong is not None and not wrong.subject.dtype.startswith(("int", "uint")):
@@ -89,7 +92,7 @@ def hint(op: str, output: Fed, inputs: Sequence[Fed], comparison: Comparison) ->
 
 def _range_hint(output: Fed, inputs: Sequence[Fed]) -> str:
     """A tensor that was quantised: was its range too narrow, or too wide?"""
-    advice = "Calibrate on more, and more representative, samples, or keep this layer in FP16"
+    advice = f"Calibrate on more, and more representative, samples. {UNQUANTISED}"
     quantised, scale = inputs[0].subject, inputs[1].subject if len(inputs) > 1 else None
     theirs = output.reference
     if (

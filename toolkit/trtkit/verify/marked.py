@@ -19,13 +19,17 @@ _ONE_MESSAGE = 2**31 - 1
 """A protobuf message's most bytes; a larger model keeps its weights beside it."""
 
 
-def runs_in_half(model: onnx.ModelProto) -> bool:
-    """Whether it computes in FP16 somewhere."""
-    half = onnx.TensorProto.FLOAT16
-    return any(one.data_type == half for one in model.graph.initializer) or any(
-        node.op_type == "Cast" and any(one.name == "to" and one.i == half for one in node.attribute)
+def computes_in(model: onnx.ModelProto, element: int) -> bool:
+    """Whether it has weights of this onnx.TensorProto.DataType, or casts to it."""
+    return any(one.data_type == element for one in model.graph.initializer) or any(
+        node.op_type == "Cast" and any(one.name == "to" and one.i == element for one in node.attribute)
         for node in model.graph.node
     )
+
+
+def runs_in_half(model: onnx.ModelProto) -> bool:
+    """Whether it computes in FP16 somewhere."""
+    return computes_in(model, onnx.TensorProto.FLOAT16)
 
 
 def with_barriers(model: onnx.ModelProto) -> onnx.ModelProto:

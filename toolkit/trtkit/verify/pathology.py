@@ -13,11 +13,11 @@ MEANING: dict[Pathology, tuple[str, str]] = {
     "nan": (
         "NaN: an overflow to infinity upstream that met another (inf - inf, 0 x inf), or a logarithm, root "
         "or division outside its domain",
-        "--bisect names the layer; keep it in FP32, or use BF16, whose range is FP32's",
+        "--bisect names the layer; keep it in FP32 (trtkit build --keep-fp32), or use BF16",
     ),
     "inf": (
         "infinity: a value beyond the type's range; FP16 ends at 65504",
-        "--bisect names the layer; keep it in FP32, or use BF16, whose range is FP32's",
+        "--bisect names the layer; keep it in FP32 (trtkit build --keep-fp32), or use BF16",
     ),
     "all-zero": (
         "all zero: the output was never written (a shape outside the profile, a buffer read before its "

@@ -14,7 +14,7 @@ from trtkit.runners import Runner
 from trtkit.runners.onnxruntime import OnnxRuntimeRunner
 from trtkit.sidecar import Precision, Sidecar, file_sha256, read_sidecar
 from trtkit.tensors import Profile, TensorSpec
-from trtkit.verify.marked import marked_runner, runs_in_half, with_barriers
+from trtkit.verify.marked import computes_in, marked_runner, runs_in_half, with_barriers
 from trtkit.verify.report import Check
 
 
@@ -53,8 +53,7 @@ def onnx_precision(model: onnx.ModelProto) -> Precision:
         return "int8"
     if runs_in_half(model):
         return "fp16"
-    brain = onnx.TensorProto.BFLOAT16
-    return "bf16" if any(one.data_type == brain for one in model.graph.initializer) else "fp32"
+    return "bf16" if computes_in(model, onnx.TensorProto.BFLOAT16) else "fp32"
 
 
 def _onnx(path: Path) -> Subject:

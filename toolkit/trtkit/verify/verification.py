@@ -204,7 +204,11 @@ def _batched(case: Case, output: NDArray[Any]) -> bool:
 def _remarkable(case: Case, expected: Tensors) -> list[Check]:
     """What is wrong with the reference's own outputs on their face."""
     return [
-        Check(name=one, status="note", text=f"the reference's {name} at {case.name}: {MEANING[one][0]}")
+        Check(
+            name=one,
+            status="note",
+            text=f"the reference's own {name} at {case.name}: agreeing says little. {MEANING[one][0]}",
+        )
         for name, value in expected.items()
         for one in pathologies(value, batched=_batched(case, value))
     ]
