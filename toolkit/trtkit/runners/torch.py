@@ -28,6 +28,10 @@ TITLES: dict[TorchMode, str] = {
 }
 
 
+SHAPES = 64
+"""So many shapes torch.compile makes a program for; its own limit of 8 ends in eager mode."""
+
+
 class TorchRunner:
     """A `Runner` of a PyTorch model, on the GPU if there is one.
 
@@ -121,7 +125,10 @@ class TorchRunner:
         if isinstance(module, torch.jit.ScriptModule):
             raise EnvironmentLack("torch.compile takes Python code, not TorchScript")
         _check_compilers(gpu)
-        return torch.compile(module, mode="reduce-overhead" if gpu else "default")
+        # A program for each shape, as TensorRT has it for the profile's opt; and never eager unseen.
+        torch._dynamo.config.recompile_limit = SHAPES
+        torch._dynamo.config.fail_on_recompile_limit_hit = True
+        return torch.compile(module, mode="reduce-overhead" if gpu else "default", dynamic=False)
 
     def _computed(self, there: Mapping[str, Any]) -> Any:
         positional = [there[name] for name in self._call.positional]
