@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import onnx
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, numpy_helper
 from onnx.inliner import inline_local_functions
 
@@ -24,6 +25,9 @@ Half = Literal["fp16", "bf16"]
 
 OVERFLOWING = frozenset({"Exp", "Pow", "ReduceL2", "ReduceLogSumExp", "ReduceSum", "ReduceSumSquare"})
 """Operators that leave the range of FP16 with ordinary inputs, and stay in FP32."""
+
+FP32_ALONE = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeLSTM"})
+"""Operators that are defined for float32 and nothing else (ONNX; ONNX Runtime's contributed operators)."""
 
 CARRYING = frozenset({"Add", "ReduceMean", "Reciprocal", "Sqrt"})
 """Operators that stay in FP32 as well where all they take comes from such nodes: a layer normalisation,
@@ -48,8 +52,8 @@ BFLOAT16_OPSET = 22
 """From which opset on convolutions and poolings take BF16 (ONNX operator changelog)."""
 
 
-INVALID = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError)
-"""What ONNX's checker raises."""
+INVALID = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, EncodeError)
+"""What ONNX's checker raises; the last two for more than it can look at."""
 
 
 class ConversionFailed(WorkFailed):
@@ -118,7 +122,7 @@ def _upgraded(model: onnx.ModelProto, to: str) -> onnx.ModelProto:
         return model
     try:
         return onnx.version_converter.convert_version(model, needed)
-    except RuntimeError as error:  # what it raises for an operator it cannot convert
+    except (RuntimeError, *INVALID) as error:  # the first for an operator that it cannot convert
         raise ConversionFailed(
             to, f"opset {opset} has no {to.upper()} for all of it, and opset {needed} cannot be had: {error}"
         ) from error
@@ -133,6 +137,7 @@ def _stay(model: onnx.ModelProto, to: Half, patterns: Collection[str], blocked: 
         stays = (
             node.name in blocked
             or node.op_type in REFUSED[to]
+            or node.op_type in FP32_ALONE
             or (to == "fp16" and node.op_type in OVERFLOWING)
             or any(fnmatchcase(node.name, pattern) for pattern in patterns)
             or (node.op_type in QUANTISERS and _spoilt(scales.get(node.input[1])))
