@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from tests.calibrate import networks
@@ -78,6 +80,35 @@ def test_a_scale_maps_the_larger_end_of_a_range_to_127(tmp_path: Path) -> None:
     values = constants(int8(read_graph(networks.classifier(tmp_path / "n.onnx"))))
     assert values["x_scale"] == np.float32(3) / 127
     np.testing.assert_allclose(values["w0_axis1_scale"], np.abs(values["w0"]).max(axis=0) / 127, rtol=1e-6)
+
+
+@given(peaks=st.lists(st.floats(0, 1e4, width=32), min_size=16, max_size=16))
+def test_every_scale_is_above_zero_covers_its_channel_and_survives_fp16(
+    tmp_path_factory: pytest.TempPathFactory, peaks: list[float]
+) -> None:
+    path = networks.classifier(tmp_path_factory.mktemp("network") / "n.onnx")
+    model = onnx.load(str(path))
+    weights = np.zeros((8, 16), np.float32)
+    weights[2] = peaks
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w0"))
+    onnx.save(model, str(path))
+    scales = constants(int8(read_graph(path)))["w0_axis1_scale"]
+    assert (scales > 0).all()
+    assert (scales * 127 >= np.array(peaks, np.float32) * (1 - 1e-6)).all()
+    np.testing.assert_allclose(scales.astype(np.float16).astype(np.float32), scales, rtol=2**-11)
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e-6, 1e-3])
+def test_tensorrt_builds_a_network_whose_weights_are_all_but_gone(size: float, tmp_path: Path) -> None:
+    path = networks.residual(tmp_path / "fp32.onnx")
+    model = onnx.load(str(path))
+    weights = numpy_helper.to_array(model.graph.initializer[2]).copy()
+    weights[3] *= np.float32(size)
+    model.graph.initializer[2].CopyFrom(numpy_helper.from_array(weights, "w2"))
+    onnx.save(model, str(path))
+    out = tmp_path / "int8.onnx"
+    save_model(int8(read_graph(path)), out)
+    assert build_engine(out, tmp_path / "engine", BuildOptions(precision="int8", sms=("86",))).sms == ("86",)
 
 
 def test_a_channel_of_zeros_has_a_scale_too(tmp_path: Path) -> None:

@@ -21,6 +21,12 @@ from trtkit.calibrate.ranges import Range
 QMAX = 127
 """The range of INT8 is -127 to 127, so that it is symmetric."""
 
+HALF_STEP = np.float32(2.0**-24)
+HALF_NORMAL = np.float32(2.0**-14)
+"""FP16's step below its smallest normal number, and that number (IEEE 754). Where the build computes the rest
+in FP16, scales are FP16 too: a smaller one, such as of a channel that training has left without weights, is
+rounded up to what FP16 can hold. TensorRT refuses a layer whose scales are of different types."""
+
 
 def quantised(graph: Graph, placement: Placement, ranges: Mapping[str, Range]) -> onnx.ModelProto:
     """A copy of the network with a Q/DQ pair on every edge of `placement`.
@@ -55,7 +61,8 @@ def _scale(graph: Graph, edge: Edge, ranges: Mapping[str, Range]) -> NDArray[np.
         peak = weight.max() if edge.axis is None else weight.max(axis=others)
     # A scale must be above 0; what is 0 throughout is so in any.
     scale: NDArray[np.float32] = np.where(peak > 0, peak, 1).astype(np.float32) / np.float32(QMAX)
-    return np.maximum(scale, np.finfo(np.float32).tiny)
+    kept = np.maximum(np.ceil(scale / HALF_STEP), 1) * HALF_STEP
+    return np.where(scale < HALF_NORMAL, kept, scale).astype(np.float32)
 
 
 def _add_pair(model: onnx.ModelProto, edge: Edge, scale: NDArray[np.float32]) -> str:
