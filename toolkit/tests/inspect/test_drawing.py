@@ -100,3 +100,17 @@ def test_no_node_lies_upon_another_and_every_edge_runs_down(graph: nx.DiGraph) -
     for points in layout.edges.values():
         assert all(below.y >= above.y for above, below in pairwise(points))
     assert set(layout.edges) == set(graph.edges)
+
+
+def test_what_all_paths_go_through_stands_in_one_line() -> None:
+    """A chain of blocks whose branches are of different length, as an inception network is."""
+    graph = nx.DiGraph()
+    for block in range(5):
+        start, end = f"c{block}", f"c{block + 1}"
+        nx.add_path(graph, [start, f"a{block}", end])
+        nx.add_path(graph, [start, f"b{block}", f"b{block}+", end])
+        nx.add_path(graph, [start, f"d{block}", f"d{block}+", end])
+    layout = lay_out(graph, dict.fromkeys(graph, 100.0), dict.fromkeys(graph, 20.0))
+    middles = {round(point.x, 3) for node, point in layout.nodes.items() if str(node).startswith("c")}
+    assert len(middles) == 1
+    assert layout.width < 500

@@ -58,6 +58,7 @@ def lay_out(
     width = {node: widths.get(node, 8.0) for node in routed}
     height = {node: heights.get(node, 0.0) for node in routed}
     middle = _places(routed, _ordered(routed, rows), width, set(graph), gap)
+    _straighten(rows, middle)
     left = min((middle[node] - width[node] / 2 for node in routed), default=0.0)
 
     tops: dict[Hashable, Point] = {}
@@ -177,6 +178,18 @@ def _places(
                 wish[node] = (found[(len(found) - 1) // 2] + found[len(found) // 2]) / 2 if found else x[node]
             _spread(row, wish, width, drawn, gap, x)
     return x
+
+
+def _straighten(rows: Sequence[Sequence[Hashable]], x: dict[Hashable, float]) -> None:
+    """Move whole rows so that all nodes that are alone in theirs stand in one line: a network whose branches
+    lean to one side would drift that way otherwise."""
+    shifts = {at: -x[row[0]] for at, row in enumerate(rows) if len(row) == 1}
+    for at, row in enumerate(rows):
+        above = next((shifts[one] for one in range(at, -1, -1) if one in shifts), None)
+        below = next((shifts[one] for one in range(at, len(rows)) if one in shifts), None)
+        near = [shift for shift in (above, below) if shift is not None]
+        for node in row if near else ():
+            x[node] += sum(near) / len(near)
 
 
 def _spread(
