@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,10 @@ MASK = -1e8
 
 LIMIT = float(np.finfo(np.float16).max) / 4
 """How large a value may be. Real inputs give larger ones than random inputs do: hence the margin."""
+
+
+LARGE = 1 << 20
+"""Bytes from which on a weight goes to the second file."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,6 @@ def overflowing_nodes(
 def _large_values(
     model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]], limit: float
 ) -> tuple[set[str], str]:
-    from trtkit.runners import random_feeds
-    from trtkit.runners.onnxruntime import OnnxRuntimeRunner
-
     open_model = with_value_types(model)
     graph = open_model.graph
     outputs = {value.name for value in graph.output}
@@ -68,17 +71,27 @@ def _large_values(
         if value.type.tensor_type.elem_type == TensorProto.FLOAT and value.name in inner - outputs:
             graph.output.add().CopyFrom(value)
     try:
-        runner = OnnxRuntimeRunner(open_model.SerializeToString(), optimise=False)
-        try:
-            values = runner.run(random_feeds(runner.inputs, shapes))
-        finally:
-            runner.close()
-    except (TrtkitError, ValueError) as error:  # ValueError: above 2 GiB, a protobuf cannot be serialised
-        why = error.fact("because") if isinstance(error, TrtkitError) else None
-        return set(), why or str(error)
+        values = _run(open_model, shapes)
+    except TrtkitError as error:
+        return set(), error.fact("because") or error.problem
     return {
         name for name, value in values.items() if value.dtype == np.float32 and _largest(value) > limit
     }, ""
+
+
+def _run(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
+    """All outputs of `model`, whose weights move to a file: in one piece, they could be too much."""
+    from trtkit.runners import random_feeds
+    from trtkit.runners.onnxruntime import OnnxRuntimeRunner
+
+    with tempfile.TemporaryDirectory(prefix="trtkit-overflow-") as scratch:
+        path = Path(scratch, "network.onnx")
+        onnx.save(model, str(path), save_as_external_data=True, location="weights", size_threshold=LARGE)
+        runner = OnnxRuntimeRunner(path, optimise=False)
+        try:
+            return runner.run(random_feeds(runner.inputs, shapes))
+        finally:
+            runner.close()
 
 
 def _largest(values: NDArray[Any]) -> float:
