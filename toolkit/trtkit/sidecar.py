@@ -43,8 +43,8 @@ class Preprocess(BaseModel):
 class Caveat(BaseModel):
     """What is no error and yet worth knowing of an engine.
 
-    kind: uncovered-shape, a shape that was named and that no profile covers; slow-precision, a GPU that is not
-    fast at the precision; precision, what a conversion could not look at; timing-cache, one that was not used.
+    kind: uncovered-shape, a shape that was named and that no profile covers; slow-precision, a GPU that is
+    not fast at the precision; precision, what a conversion could not look at; timing-cache, one not used.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,7 +60,8 @@ class Sidecar(BaseModel):
     sms: the compute capabilities it was built for ("80",); tensorrt_version: as the library says it.
     profiles: of its optimisation profiles, each the range of every dynamic input.
     layers: the optimised network's, as TensorRT's inspector tells them; empty where it could not be asked.
-    workspace: bytes. caveats: what the build had to say. preprocess: how images become its input, None where it takes none.
+    workspace: bytes. caveats: what the build had to say. preprocess: how images become its input, None where
+    it takes none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
