@@ -13,6 +13,9 @@ its own with a time limit, so that none takes another down:
 OUT gets toolkit_gpu.json (everything), toolkit_gpu.md, and the benchmark as bench.json, bench.md, bench.svg.
 """
 
+# mypy: disable-error-code="import-not-found"
+# trtkit and PyTorch are not in trtforge's environment, and need not be.
+
 from __future__ import annotations
 
 import argparse

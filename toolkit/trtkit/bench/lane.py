@@ -106,11 +106,12 @@ class Lane:
         batch.seconds.append(answer.seconds)
         if self._held > NOTHING:
             batch.utilisation.extend(seen)
+            batch.gpu_memory.append(self._held)
+        if self._gpu is not None:
             on_device = self._ask(Measure(seconds / 2, on_device=True), batch.size)
             if not isinstance(on_device, Measured):
                 return False
             batch.on_device.append(on_device.seconds)
-            batch.gpu_memory.append(self._held)
         batch.host_memory.append(resident_bytes(self._process.pid))
         return True
 
