@@ -95,6 +95,8 @@ def _show(report: ExportReport) -> None:
     console.print(
         f"  {'from':<8}{report.source}, {report.exporter} exporter, torch {report.torch}, {report.device}"
     )
+    if report.external_data:
+        console.print(f"  {'weights':<8}{report.external_data}, which belongs beside it")
     for label, specs in (("inputs", report.inputs), ("outputs", report.outputs)):
         console.print(f"  {label:<8}" + ", ".join(map(str, specs)))
     most = ", ".join(f"{count} {name}" for name, count in list(report.nodes.items())[:6])

@@ -82,12 +82,13 @@ def _dimensions(name: Any, call: Call) -> Any:
 
 def _not_captured(error: Exception, call: Call) -> WorkFailed:
     message = str(error)
-    fixed = re.search(
-        r"You marked L\['(\w+)'\]\S*\.size\(\)\[(\d+)\] as dynamic.* constant \((\d+)\)", message
-    )
+    fixed = re.search(r"(L\['\w+'\]\S*?)\.size\(\)\[(\d+)\] .*constant \((\d+)\)", message)
     if fixed:
-        argument, axis, size = fixed[1], int(fixed[2]), fixed[3]
-        name = call.keywords.get(argument, argument)
+        # L['x'] is an argument by its name; PyTorch 2.7 says L['args'][0][1] for the second.
+        keys, axis, size = re.findall(r"\['?(\w+)'?\]", fixed[1]), int(fixed[2]), fixed[3]
+        name = (
+            call.positional[int(keys[-1])] if keys[-1].isdecimal() else call.keywords.get(keys[-1], keys[-1])
+        )
         return WorkFailed(
             f"the model fixes dimension {axis} of its input {name!r} at {size}, which is to be dynamic",
             ("because", "its code uses the size as a number, as in x.view(2, -1) or int(x.shape[0])"),
