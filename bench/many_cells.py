@@ -62,6 +62,9 @@ RESULTS = ROOT / "bench" / "results"
 BASE, OWN = 28, 6
 """Wheels of a base image, and how many of them are of its torch build alone; real ones have about so many."""
 
+SHAPE = ("debian12", "2.9.1", "runtime")
+"""OS, torch and variant of the cells."""
+
 ASKED = re.compile(r'"(?P<method>[A-Z]+) /v2/(?P<path>\S*) HTTP')
 
 
@@ -118,8 +121,8 @@ def valid(project: Project) -> list[Cell]:
 
 
 def lock_of(project: Project, count: int, wheels: Wheels, onnx: str, packages: tuple[OsPackage, ...]) -> Lock:
-    """A lock of the first `count` cells of Debian 12 with torch 2.9.1; `onnx` says which one RTX has."""
-    cells = [cell for cell in valid(project) if (cell.os, cell.torch) == ("debian12", "2.9.1")][:count]
+    """A lock of the first `count` cells of `SHAPE`; `onnx` says which one RTX has."""
+    cells = [cell for cell in valid(project) if (cell.os, cell.torch, cell.variant) == SHAPE][:count]
     sets: dict[str, tuple[Pin, ...]] = {}
     locked = {}
     for cell in cells:
@@ -131,7 +134,7 @@ def lock_of(project: Project, count: int, wheels: Wheels, onnx: str, packages: t
         parts = [part.format_map(facts) for part in (flavour.libs, flavour.bindings, flavour.frontend)]
         more = wheels.pin("onnx", onnx if flavour.short == "rtx" else "")
         sets[image] = (*(wheels.pin(part, cell.tensorrt) for part in parts), more)
-        locked[project.cells.tag(cell)] = LockedCell(
+        locked[project.cells.name(cell)] = LockedCell(
             axes=cell.axes(), state="locked", base=base, tensorrt=image
         )
     return Lock(
@@ -147,11 +150,11 @@ def publish(name: str, project: Project, lock: Lock, namespace: Namespace, folde
     """Publish every cell of `lock`, as `build.py publish` does."""
     log = folder / "log"
     before, asked, start = size_of(folder), log.stat().st_size, time.perf_counter()
-    by_tag = {project.cells.tag(cell): cell for cell in valid(project)}
+    by_name = {project.cells.name(cell): cell for cell in valid(project)}
     chains, facts = {}, dict[str, Facts]()
-    for tag in lock.cells:
-        chains[tag] = project.recipes.chain(by_tag[tag], lock)
-        facts |= facts_of(by_tag[tag], chains[tag], project.cells)
+    for cell in lock.cells:
+        chains[cell] = project.recipes.chain(by_name[cell], lock)
+        facts |= facts_of(by_name[cell], chains[cell], project.cells)
     recipes = [recipe for chain in chains.values() for recipe in chain]
     there = published_images(recipes, read_catalogue(namespace, Silent()), namespace)
     todo = [chain for chain in chains.values() if chain[-1].key not in there]
@@ -197,7 +200,7 @@ def measure(count: int, jobs: int, folder: Path) -> list[Phase]:
     """All phases."""
     root, house = folder / "project", folder / "house"
     root.mkdir()
-    for name in ("matrix.yaml", "images", "smoke"):
+    for name in ("matrix.yaml", "images", "smoke", *Project(ROOT).matrix.projects.values()):
         (root / name).symlink_to(ROOT / name)
     wheels = Wheels(house)
     packages = Project(ROOT).read_lock(fresh=False).os["debian12"]
@@ -243,8 +246,8 @@ def handing_ms(count: int = 1000) -> float:
     """Milliseconds that a node costs on a Dask cluster beside its work; it carries a recipe both ways."""
     project = Project(ROOT)
     lock = project.read_lock(fresh=False)
-    locked = {tag for tag, cell in lock.cells.items() if cell.state == "locked"}
-    cell = next(cell for cell in valid(project) if project.cells.tag(cell) in locked)
+    locked = {name for name, cell in lock.cells.items() if cell.state == "locked"}
+    cell = next(cell for cell in valid(project) if project.cells.name(cell) in locked)
     recipe = project.recipes.chain(cell, lock)[-1]
     nodes = [
         Node(f"image {number}", partial(_hand_back, recipe=recipe), (), "image") for number in range(count)

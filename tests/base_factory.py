@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trtforge.base import Base
 from trtforge.cells import Cells
-from trtforge.matrix import BroughtBase, Matrix
+from trtforge.matrix import BroughtBase, Matrix, Variant
 
 REFERENCE = f"registry.acme.example/torch@sha256:{'a' * 64}"
 
@@ -33,6 +33,9 @@ def cells_with_base(matrix: Matrix) -> Cells:
     """Our matrix with one more OS, acme-torch."""
     stated = BroughtBase(base=REFERENCE, python="3.11", glibc="2.35")
     axes = matrix.axes.model_copy(
-        update={"os": {**matrix.axes.os, "acme-torch": stated}, "variant": ["runtime", "devel"]}
+        update={
+            "os": {**matrix.axes.os, "acme-torch": stated},
+            "variant": {**matrix.axes.variant, "devel": Variant(image="devel")},
+        }
     )
     return Cells(matrix.model_copy(update={"axes": axes}))

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from packaging.requirements import Requirement
+
 from trtforge.index.pins import Pin
 from trtforge.lock import Lock, LockedCell
 from trtforge.system.os_packages import OsPackage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from trtforge.cells import Cell, Cells
+    from trtforge.index.resolve import Need
 
 
 def pin(name: str, version: str, size: int, digit: str) -> Pin:
@@ -37,6 +42,22 @@ PYTHON3 = OsPackage(
 )
 
 
+def by_name(needs: Iterable[Need]) -> dict[str, list[str]]:
+    """The requirements for each package, as a resolver sees them."""
+    found: dict[str, list[str]] = {}
+    for need in needs:
+        found.setdefault(need.name, []).append(need.requirement)
+    return found
+
+
+def small_pin(name: str, requirements: Iterable[str]) -> Pin:
+    """A pin, as these requirements ask for it, of a package that a test has no interest in."""
+    wanted = [Requirement(text).specifier for text in requirements]
+    named = [one.version.removesuffix(".*") for specifiers in wanted for one in specifiers] or ["1"]
+    version = next(one for one in named if all(specifiers.contains(one) for specifiers in wanted))
+    return pin(name, version, 1000, "f")
+
+
 def lock_of(cells: Cells, *locked: Cell, inputs: str = "sha256:inputs") -> Lock:
     """A lock in which the `locked` cells share the pins above."""
     return Lock(
@@ -45,7 +66,13 @@ def lock_of(cells: Cells, *locked: Cell, inputs: str = "sha256:inputs") -> Lock:
         sets={"base": tuple(one.filename for one in BASE), "trt": tuple(one.filename for one in TENSORRT)},
         wheels={one.filename: one for one in (*BASE, *TENSORRT)},
         cells={
-            cells.tag(cell): LockedCell(axes=cell.axes(), state="locked", base="base", tensorrt="trt")
+            cells.name(cell): LockedCell(
+                axes=cell.axes(),
+                state="locked",
+                base="base" if cells.variant(cell).torch else "",
+                tensorrt="trt",
+                image=cells.variant(cell).image,
+            )
             for cell in locked
         },
     )

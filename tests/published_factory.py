@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tests.conftest import PROJECT
@@ -94,6 +95,10 @@ class Publisher:
         default_factory=lambda: {"cuda": ("12.1",), "arch": ("ampere",), "tensorrt": ("rtx",)}
     )
 
+    @cached_property
+    def recipes(self) -> Recipes:
+        return Recipes(PROJECT, self.cells)
+
     @property
     def cell(self) -> Cell:
         (choice,) = self.cells.choose(self.request)
@@ -105,7 +110,7 @@ class Publisher:
 
     def make(self, lock: Lock | None = None) -> list[Staged]:
         """Have the manifests of the cell's chain under staging tags: enough for a registry in memory."""
-        chain = Recipes(PROJECT, self.cells).chain(self.cell, lock or self.lock)
+        chain = self.recipes.chain(self.cell, lock or self.lock)
         staged = []
         for recipe, image in zip(chain, finish_images(chain, self.store), strict=True):
             body = self.store.blob(image.digest).read_bytes()
@@ -115,7 +120,7 @@ class Publisher:
 
     def stage(self, lock: Lock | None = None) -> list[Staged]:
         """Push the cell's chain under staging tags."""
-        chain = Recipes(PROJECT, self.cells).chain(self.cell, lock or self.lock)
+        chain = self.recipes.chain(self.cell, lock or self.lock)
         staged = []
         for recipe, image in zip(chain, finish_images(chain, self.store), strict=True):
             repository = self.namespace.repository(recipe.image)

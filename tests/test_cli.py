@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import PROJECT
+from tests.project_copy import copy_project
 from trtforge import __version__, cli
 from trtforge.build import Build, Built, CellBuilt
 from trtforge.cli import VERBS, main
@@ -55,8 +56,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root.mkdir()
     for name in ("matrix.yaml", "matrix.lock"):
         shutil.copy(PROJECT / name, root)
-    for name in ("images", "smoke"):
-        shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_project(root)
     # Whatever the lock in the tree was made from just now: these tests are not about its being fresh.
     project = Project(root)
     lock = project.read_lock(fresh=False)
@@ -167,9 +167,19 @@ def test_a_malformed_matrix_is_told_with_its_line(type_: Callable[[str], Said], 
     assert f"matrix.yaml:{line}" in said.err
 
 
-def test_a_stale_lock_is_refused(type_: Callable[[str], Said], root: Path) -> None:
-    with (root / "images" / "os" / "Dockerfile.j2").open("a", encoding="utf-8") as template:
-        template.write("# changed\n")
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("images/os/Dockerfile.j2", "LABEL ", "# changed\nLABEL "),
+        ("toolkit/pyproject.toml", "dependencies = [", 'dependencies = ["a-new-one", '),
+    ],
+)
+def test_a_stale_lock_is_refused(
+    type_: Callable[[str], Said], root: Path, file: str, old: str, new: str
+) -> None:
+    assert type_(f"plan --cuda 12.1 {RTX}").code == 0
+    text = (root / file).read_text(encoding="utf-8")
+    (root / file).write_text(text.replace(old, new, 1), encoding="utf-8")
     said = type_(f"--cuda 12.1 {RTX}")
     assert said.code == 2
     assert "matrix.lock is stale" in said.err

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from tests.conftest import PROJECT
+from tests.project_copy import copy_project
 from trtforge import doctor
 from trtforge.doctor import FULL_BUILD, Finding, examine
 from trtforge.errors import EnvironmentLack
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project on a machine that has all."""
     shutil.copy(PROJECT / "matrix.yaml", tmp_path)
-    shutil.copytree(PROJECT / "images", tmp_path / "images")
+    copy_project(tmp_path, "images")
     monkeypatch.setenv("TRTFORGE_CACHE", str(tmp_path / "not" / "made" / "yet"))
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
@@ -128,3 +129,13 @@ def test_a_malformed_matrix_is_told_and_the_rest_is_still_examined(project: Proj
     assert found["matrix"].status == "problem"
     assert "matrix.yaml" in found["matrix"].remedy
     assert {"engine", "disk", "mmdebstrap"} <= found.keys()
+
+
+def test_a_project_folder_that_is_not_there_is_told(project: Project) -> None:
+    shutil.rmtree(project.root / "toolkit")
+    project.lock_file.write_text(lock_text(Lock(inputs="sha256:x")), encoding="utf-8")
+    found = findings(project)
+    assert found["lock"].status == "problem"
+    assert "toolkit" in found["lock"].found
+    assert "matrix.yaml" in found["lock"].remedy
+    assert found["index nvidia"].status == "ok"

@@ -19,15 +19,16 @@ from tests.conftest import PROJECT
 from tests.docker_registry import docker_registry
 from tests.lock_factory import BASE, PYTHON3, TENSORRT, lock_of
 from tests.store_factory import finish_images, make_layers
+from tests.test_recipe import ours
 from trtforge.commands import gc as command
 from trtforge.commands.gc import bytes_of
 from trtforge.errors import RequestError
 from trtforge.gc import Freed, collect, size_of
 from trtforge.image import find_image
 from trtforge.in_use import in_use
+from trtforge.layers.sources import WheelSource
 from trtforge.plan import plan_image
 from trtforge.publishing.prune import Pruned
-from trtforge.recipe import Recipe, Recipes
 from trtforge.record import Record, find_record, keep_record
 from trtforge.store import Store
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from trtforge.cells import Cells
     from trtforge.publishing.catalogue import Catalogue
+    from trtforge.recipe import Recipe
     from trtforge.registry.namespace import Namespace
 
 
@@ -46,7 +48,7 @@ def store(tmp_path: Path) -> Store:
 
 def chain(cells: Cells, **request: str) -> Sequence[Recipe]:
     (choice,) = cells.choose({"tensorrt": ("rtx",), **{axis: (value,) for axis, value in request.items()}})
-    return Recipes(PROJECT, cells).chain(choice.cell, lock_of(cells, choice.cell))
+    return ours(cells).chain(choice.cell, lock_of(cells, choice.cell))
 
 
 def put(path: Path, size: int = 10) -> Path:
@@ -58,7 +60,10 @@ def put(path: Path, size: int = 10) -> Path:
 def fill(store: Store, recipes: Sequence[Recipe]) -> None:
     """All that a build of `recipes` leaves in a store."""
     images = finish_images(recipes, store)
-    for pin in (*BASE, *TENSORRT):
+    *_, own = recipes[-1].sources.values()
+    assert isinstance(own, WheelSource)
+    assert own.name.startswith("trtkit")  # which no lock names
+    for pin in (*BASE, *TENSORRT, *own.pins):
         put(store.file("wheels", pin.sha256, pin.filename))
     put(store.file("debs", PYTHON3.sha256, PYTHON3.filename))
     system = store.layer(next(iter(recipes[0].sources.values())).key)

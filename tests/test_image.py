@@ -65,6 +65,16 @@ def test_a_child_inherits_and_overrides(store: Store) -> None:
     assert child.layers == parent.layers
 
 
+def test_ports_and_health_check_are_settings_that_a_child_inherits(store: Store) -> None:
+    parent = build(store, 'FROM scratch\nEXPOSE 8000\nHEALTHCHECK --timeout=3s CMD ["a"]\n')
+    child = build(store, "FROM p\nEXPOSE 9000/udp 8000\n", parent)
+    check = {"Test": ["CMD", "a"], "Timeout": 3_000_000_000}
+    assert settings(parent) == {"ExposedPorts": {"8000/tcp": {}}, "Healthcheck": check}
+    assert settings(child) == {"ExposedPorts": {"8000/tcp": {}, "9000/udp": {}}, "Healthcheck": check}
+    other = build(store, 'FROM p\nHEALTHCHECK --retries=2 CMD ["b"]\n', parent)
+    assert settings(other)["Healthcheck"] == {"Test": ["CMD", "b"], "Retries": 2}
+
+
 def test_a_parent_of_somebody_else_s_may_lack_history_and_have_nulls(store: Store) -> None:
     below = layer(store, "theirs")
     config = canonical_json(
@@ -122,6 +132,8 @@ def test_files_are_copied_as_root_s_with_no_time_of_ours(store: Store) -> None:
         "COPY nothing/ /opt/",
         "COPY --from=other /a /b",
         "VOLUME /data",
+        "EXPOSE 8000-8002",
+        "HEALTHCHECK NONE",
     ],
 )
 def test_what_needs_an_engine_is_refused_with_its_line(store: Store, line: str) -> None:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import PROJECT
+from tests.index.test_local_project import FILES, write
 from tests.lock_factory import lock_of
 from trtforge.errors import LockError
+from trtforge.index.local_project import LocalProject
 from trtforge.lock import Lock, inputs_checksum, lock_text, read_lock
 from trtforge.oci import Digest
 
@@ -91,10 +93,23 @@ def test_the_meaning_of_the_matrix_and_the_templates_count_not_the_layout(
 ) -> None:
     images = tmp_path / "images"
     shutil.copytree(PROJECT / "images", images)
-    before = inputs_checksum(matrix, images)
-    assert inputs_checksum(matrix, PROJECT / "images") == before
+    before = inputs_checksum(matrix, images, {})
+    assert inputs_checksum(matrix, PROJECT / "images", {}) == before
     other = matrix.model_copy(update={"sdist_build": ["setuptools==1"]})
-    assert inputs_checksum(other, images) != before
+    assert inputs_checksum(other, images, {}) != before
     template = images / "tensorrt" / "Dockerfile.j2"
     template.write_text(template.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    assert inputs_checksum(matrix, images) != before
+    assert inputs_checksum(matrix, images, {}) != before
+
+
+def test_what_our_own_projects_need_counts_not_what_they_are(matrix: Matrix, tmp_path: Path) -> None:
+    def checksum() -> str:
+        return inputs_checksum(matrix, PROJECT / "images", {"acme-kit": LocalProject(tmp_path)})
+
+    write(tmp_path)
+    before = checksum()
+    write(tmp_path, {"acme_kit/more.py": "X = 1\n", "README.md": "text\n"})
+    assert checksum() == before
+    for old, new in (("numpy>=1.26", "numpy>=2"), ("fastapi", "starlette"), ("serve =", "service =")):
+        write(tmp_path, {"pyproject.toml": FILES["pyproject.toml"].replace(old, new)})
+        assert checksum() != before

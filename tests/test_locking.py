@@ -3,13 +3,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-from tests.lock_factory import BASE, PYTHON3, TENSORRT, pin
+from tests.conftest import PROJECT
+from tests.lock_factory import BASE, PYTHON3, TENSORRT, by_name, pin, small_pin
 from trtforge.errors import EnvironmentLack, IndexUnreachable, ResolutionError
+from trtforge.index.resolve import Need
 from trtforge.index.uv import Sources
 from trtforge.lock import Lock
-from trtforge.locking import Locking, anywhere, unmoved
+from trtforge.locking import Locking, anywhere, satisfy, unmoved
 from trtforge.progress import Silent
+from trtforge.recipe import local_projects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +22,6 @@ if TYPE_CHECKING:
     from trtforge.base import Base
     from trtforge.cells import Cell, Cells
     from trtforge.index.pins import Pin
-    from trtforge.index.resolve import Need
     from trtforge.system.os_packages import OsPackage, OsSuite
 
 
@@ -39,7 +43,9 @@ class Indexes:
             raise IndexUnreachable(self.down, ("its packages",), "timed out")
         if any(one.version == "0" for one in constraints):
             raise ResolutionError("conflict", ("numpy",), "no", "ask for another")
-        return tuple(self.offers[need.name] for need in needs)
+        return tuple(
+            self.offers.get(name) or small_pin(name, texts) for name, texts in by_name(needs).items()
+        )
 
     def packages(self, suite: OsSuite, _names: Sequence[str]) -> tuple[OsPackage, ...]:
         if suite.distribution == self.down:
@@ -50,6 +56,12 @@ class Indexes:
 def pick(cells: Cells, **request: str) -> Cell:
     (choice,) = cells.choose({axis: (value,) for axis, value in request.items()})
     return choice.cell
+
+
+def asked_by_trtkit(cells: Cells) -> tuple[str, ...]:
+    """What the image `tensorrt` holds for our own project."""
+    (text,) = (one for one in cells.matrix.images.tensorrt if one.startswith("trtkit["))
+    return local_projects(cells.matrix, PROJECT)["trtkit"].requirements(Requirement(text).extras)
 
 
 def no_base(reference: str) -> Base:
@@ -73,6 +85,7 @@ def run(
         bring=bring,
         wheels=indexes.wheels,
         packages=indexes.packages,
+        projects=local_projects(cells.matrix, PROJECT),
     )
     return locking.lock(wanted, "x")
 
@@ -95,7 +108,9 @@ def test_tensorrt_is_resolved_on_top_of_what_its_base_holds(cells: Cells) -> Non
     lock = run(cells, indexes, pick(cells, tensorrt="rtx"))
     assert indexes.constraints[1] >= {"torch", "numpy"}
     (locked,) = lock.cells.values()
-    assert {one.name for one in lock.pins(locked.tensorrt)} == {one.name for one in TENSORRT}
+    added = [canonicalize_name(Requirement(text).name) for text in asked_by_trtkit(cells)]
+    names = {one.name for one in lock.pins(locked.tensorrt)}
+    assert names == {*(one.name for one in TENSORRT), "cuda-bindings", *added} - {"numpy"}
 
 
 def test_metapackages_are_never_named_and_libraries_never_built(cells: Cells) -> None:
@@ -163,3 +178,17 @@ def test_a_package_that_no_index_has_is_an_error_not_an_unlocked_cell(cells: Cel
 
     with pytest.raises(ResolutionError):
         run(cells, Bare(), pick(cells, tensorrt="rtx"))
+
+
+@pytest.mark.parametrize(
+    ("text", "met"),
+    [
+        ("onnx", True),
+        ("onnx>=1.24", False),
+        ("Tensor_RT.rtx-cu12", False),
+        ("tomli; python_version < '3.11'", True),
+        ("tomli", False),
+    ],
+)
+def test_what_is_asked_for_only_somewhere_may_be_missing(text: str, met: bool) -> None:
+    assert satisfy(TENSORRT, [Need(text)]) == met

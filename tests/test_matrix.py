@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import jsonschema
@@ -49,10 +50,10 @@ def test_a_version_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_broken_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
-    text = OURS.replace("  variant: [runtime]", "  variant: [runtime")
+    text = OURS.replace("runtime: {image: tensorrt}", "runtime: {image: tensorrt")
     at = refused(tmp_path, text).fact("at") or ""
     assert at.startswith("matrix.yaml:")
-    assert int(at.partition(":")[2]) >= line_of(text, "variant: [runtime")
+    assert int(at.partition(":")[2]) >= line_of(text, "runtime: {image: tensorrt")
 
 
 def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
@@ -66,10 +67,38 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
         ("index: pytorch-cu126", "index: pytorch-cu127", "pytorch-cu127 used but not declared"),
         ("flavour: tensorrt-rtx, sm", "flavour: trt, sm", "there is no flavour trt"),
         ("- id: glibc-2.28", "- id: os-python", "os-python declared twice"),
+        ("serve: {image: serve,", "serve: {image: devel,", "variant: serve: there is no image devel"),
+        ("serve: {image: serve,", "serve: {image: tensorrt,", "another variant has the image tensorrt"),
     ],
 )
 def test_a_name_that_does_not_exist_is_refused(tmp_path: Path, old: str, new: str, says: str) -> None:
     assert says in str(refused(tmp_path, OURS.replace(old, new)).facts)
+
+
+def test_a_list_of_variants_is_answered_with_the_new_form(tmp_path: Path) -> None:
+    text = re.sub(r"  variant: +#.*\n(    .*\n)+", "  variant: [runtime]\n", OURS)
+    assert text != OURS
+    error = refused(tmp_path, text)
+    place = f"matrix.yaml:{line_of(text, 'variant: [runtime]')}: axes.variant: "
+    assert place in (error.fact("at") or "")
+    assert "write `runtime: {image: tensorrt}`" in (error.fact("at") or "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("tensorrt: [onnx, ", "tensorrt: [on nx, ", "images.tensorrt.0: 'on nx' is no requirement"),
+        ("package: nvidia-cuda-runtime==13.*", "package: ==13.*", "is no requirement"),
+        ("trtkit: toolkit\n", "trtkit: ../toolkit\n", "projects.trtkit: "),
+        ("trtkit: toolkit\n", "trtkit: /toolkit\n", "projects.trtkit: "),
+    ],
+)
+def test_a_requirement_or_a_project_that_cannot_be_is_refused(
+    tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    text = OURS.replace(old, new)
+    assert text != OURS
+    assert says in (refused(tmp_path, text).fact("at") or "")
 
 
 PINNED = f"registry.acme.example/torch@sha256:{'a' * 64}"

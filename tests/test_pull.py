@@ -19,7 +19,7 @@ from trtforge.progress import Silent
 from trtforge.project import Project
 from trtforge.publishing.catalogue import Catalogue
 from trtforge.publishing.entry import attach_record
-from trtforge.pull import published, pull
+from trtforge.pull import IMAGE, published, pull
 from trtforge.registry.namespace import Namespace
 from trtforge.terminal import Terminal
 
@@ -100,7 +100,7 @@ def test_after_a_rollback_the_tag_counts_and_not_the_day(
     new = put(new, namespace, new.dated)
     old = put(old, namespace, *old.tags)
     catalogue = Catalogue(entries=(old, new))
-    assert published(SHORT, namespace, catalogue) == old
+    assert published(IMAGE, SHORT, namespace, catalogue) == old
     monkeypatch.setattr(command, "read_machine", lambda: machine("535.104.05", "86"))
     assert ask(namespace, catalogue) == [(old.digest, (SHORT, old.exact))]
 
@@ -114,7 +114,7 @@ def test_an_image_that_the_catalogue_does_not_know_yet_is_known_by_its_record(
     image = repository.find_manifest(SHORT)
     assert image
     attach_record(one, image, repository)
-    assert published(SHORT, namespace, Catalogue()) == one
+    assert published(IMAGE, SHORT, namespace, Catalogue()) == one
 
 
 def test_a_tag_that_leads_to_a_strangers_image_is_refused(cells: Cells, namespace: Namespace) -> None:
@@ -122,7 +122,7 @@ def test_a_tag_that_leads_to_a_strangers_image_is_refused(cells: Cells, namespac
     ours = put(one, namespace, one.dated)
     strange = put(one.model_copy(update={"dated": "x-20260101"}), namespace, SHORT)
     with pytest.raises(RequestError, match="not published, so nothing is known of it") as error:
-        published(SHORT, namespace, Catalogue(entries=(ours,)))
+        published(IMAGE, SHORT, namespace, Catalogue(entries=(ours,)))
     assert error.value.fact("found") == strange.digest
     assert error.value.fact("published") == f"{ours.dated} ({ours.digest})"
     assert "rollback" in (error.value.fact("next") or "")
@@ -137,7 +137,7 @@ def test_what_is_not_published_is_answered_with_what_is(cells: Cells, namespace:
         ask(namespace, Catalogue(entries=entries), cuda="12.1", arch="turing")
     assert error.value.fact("published") == "cu12.1-ampere, cu12.1-ada"
     with pytest.raises(RequestError) as error:
-        published(SHORT, namespace, Catalogue())
+        published(IMAGE, SHORT, namespace, Catalogue())
     assert SHORT in error.value.problem
 
 

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import json
-import shutil
+import re
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.conftest import PROJECT
 from tests.lock_factory import BASE, PYTHON3, lock_of, pin
+from tests.project_copy import copy_project
 from trtforge.cells import Cells
 from trtforge.dockerfile import read_dockerfile
 from trtforge.errors import LockError, RequestError
@@ -31,9 +33,16 @@ def pick(cells: Cells, **request: str) -> Cell:
     return choice.cell
 
 
+@lru_cache(maxsize=1)
+def ours(cells: Cells) -> Recipes:
+    """Those of this checkout, in one state even if somebody works in toolkit/ meanwhile."""
+    return Recipes(PROJECT, cells)
+
+
 def chain(cells: Cells, project: Path = PROJECT, **request: str) -> Sequence[Recipe]:
     cell = pick(cells, **request)
-    return Recipes(project, cells).chain(cell, lock_of(cells, cell))
+    recipes = ours(cells) if project == PROJECT else Recipes(project, cells)
+    return recipes.chain(cell, lock_of(cells, cell))
 
 
 def test_the_chain_of_the_main_job(cells: Cells) -> None:
@@ -68,6 +77,7 @@ def test_layers_are_ordered_from_what_changes_least(cells: Cells) -> None:
         ["tensorrt-rtx-cu12-bindings"],
         ["tensorrt-rtx-cu12"],
         LinksSource,
+        ["trtkit"],
     ]
 
 
@@ -78,11 +88,7 @@ def test_a_small_wheel_that_changes_moves_its_own_layer_and_no_other(cells: Cell
     newer = numpy.model_copy(update={"sha256": "f" * 64})
     changed = lock.model_copy(update={"wheels": lock.wheels | {numpy.filename: newer}})
     before, after = (
-        {
-            source.key
-            for recipe in Recipes(PROJECT, cells).chain(choice.cell, one)
-            for source in recipe.sources.values()
-        }
+        {source.key for recipe in ours(cells).chain(choice.cell, one) for source in recipe.sources.values()}
         for one in (lock, changed)
     )
     assert (len(before - after), len(after - before)) == (1, 1)
@@ -95,9 +101,7 @@ def test_many_small_wheels_share_a_layer_so_that_an_image_has_few(cells: Cells) 
     many = [one.model_copy(update={"sha256": f"{number:064x}"}) for number, one in enumerate(many)]
     wheels = lock.wheels | {one.filename: one for one in many}
     sets = lock.sets | {"base": (*lock.sets["base"], *(one.filename for one in many))}
-    _, base, _ = Recipes(PROJECT, cells).chain(
-        choice.cell, lock.model_copy(update={"wheels": wheels, "sets": sets})
-    )
+    _, base, _ = ours(cells).chain(choice.cell, lock.model_copy(update={"wheels": wheels, "sets": sets}))
     *_, bundle = base.sources.values()
     assert len(base.sources) == 3 + 1 + SMALL + 1
     assert isinstance(bundle, WheelSource)
@@ -114,7 +118,7 @@ def test_an_update_of_the_system_that_is_not_python_leaves_bytecode_as_it_is(cel
         changed = lock.model_copy(update={"os": {choice.cell.os: packages}})
         return [
             source.key
-            for recipe in Recipes(PROJECT, cells).chain(choice.cell, changed)[1:]
+            for recipe in ours(cells).chain(choice.cell, changed)[1:]
             for source in recipe.sources.values()
         ]
 
@@ -153,26 +157,29 @@ def test_the_user_is_not_root(cells: Cells) -> None:
 def test_a_recipe_s_key_covers_all_that_decides_the_image(cells: Cells, tmp_path: Path) -> None:
     def changed(file: str) -> bool:
         project = tmp_path / file.replace("/", "-")
-        for folder in ("images", "smoke"):
-            shutil.copytree(PROJECT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        copy_project(project)
+        before = chain(cells, project)[2].key
+        assert chain(cells, project)[2].key == before
         text = (project / file).read_text(encoding="utf-8")
         (project / file).write_text(text + "\n# changed\n", encoding="utf-8")
-        return chain(cells, project)[2].key != chain(cells)[2].key
+        return chain(cells, project)[2].key != before
 
     assert changed("images/tensorrt/Dockerfile.j2")
     assert changed("images/os/Dockerfile.j2")  # of the parent's parent
     assert changed("smoke/runner.py")
+    assert changed("toolkit/trtkit/__init__.py")
+    assert changed("toolkit/examples/one.yaml")
 
     cell = pick(cells)
     lock = lock_of(cells, cell)
     other = BASE[3].model_copy(update={"sha256": "f" * 64})
     touched = lock.model_copy(update={"wheels": {**lock.wheels, other.filename: other}})
-    recipes = Recipes(PROJECT, cells)
+    recipes = ours(cells)
     assert recipes.chain(cell, lock)[2].key != recipes.chain(cell, touched)[2].key
 
 
 def test_a_template_that_names_an_unknown_fact_is_refused(cells: Cells, tmp_path: Path) -> None:
-    shutil.copytree(PROJECT / "images", tmp_path / "images")
+    copy_project(tmp_path)
     with (tmp_path / "images" / "os" / "Dockerfile.j2").open("a", encoding="utf-8") as template:
         template.write('LABEL cudnn="{{ cudnn }}"\n')
     with pytest.raises(RequestError, match="'cudnn' is undefined") as caught:
@@ -186,8 +193,9 @@ def test_a_cell_that_is_not_locked_has_no_recipe(cells: Cells) -> None:
     assert "python build.py lock" in (caught.value.fact("next") or "")
 
 
-def test_what_is_rendered_is_a_good_dockerfile(cells: Cells, tmp_path: Path) -> None:
-    for recipe in chain(cells):
+@pytest.mark.parametrize("variant", ["runtime", "serve"])
+def test_what_is_rendered_is_a_good_dockerfile(cells: Cells, tmp_path: Path, variant: str) -> None:
+    for recipe in chain(cells, variant=variant):
         assert lint(recipe, tmp_path) == ""
 
 
@@ -200,13 +208,15 @@ def lint(recipe: Recipe, folder: Path) -> str:
     return done.stdout
 
 
-def test_what_is_rendered_reads_as_reviewed(cells: Cells) -> None:
-    """tests/golden/tensorrt.Dockerfile shows a change of a template as a reviewer will see it."""
-    golden = PROJECT / "tests" / "golden" / "tensorrt.Dockerfile"
-    rendered = chain(cells, cuda="12.1", arch="ampere")[2]
+@pytest.mark.parametrize("variant", ["runtime", "serve"])
+def test_what_is_rendered_reads_as_reviewed(cells: Cells, variant: str) -> None:
+    """tests/golden/*.Dockerfile show a change of a template as a reviewer will see it."""
+    rendered = chain(cells, cuda="12.1", arch="ampere", variant=variant)[-1]
+    golden = PROJECT / "tests" / "golden" / f"{rendered.image}.Dockerfile"
     text = rendered.dockerfile.replace(rendered.key, "RECIPE-KEY")
     for number, source in enumerate(rendered.sources):
         text = text.replace(source, f"layers/KEY-{number}.tar.gz")
+    text = re.sub(r"(?<=# trtkit )\S+, \S+ MB, sha256:\w+", "VERSION, SIZE MB, sha256:HASH", text)
     assert text == golden.read_text(encoding="utf-8")
 
 

@@ -120,7 +120,8 @@ def test_every_check_of_ours_says_what_it_needs() -> None:
     for name in names:
         module = importlib.import_module(f"smoke.checks.{name}")
         assert module.__doc__
-        assert set(module.NEEDS) <= {"user", "python", "packages", "torch", "tensorrt", "sm", "bytecode"}
+        facts = {"user", "python", "packages", "torch", "tensorrt", "sm", "bytecode", "projects"}
+        assert set(module.NEEDS) <= facts
         assert callable(module.check)
 
 

@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import random
 import re
-import shutil
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import pytest
 from tests.conftest import PROJECT
 from tests.lock_factory import lock_of
 from tests.onlooker import Onlooker
+from tests.project_copy import copy_project
 from tests.published_factory import changed
 from trtforge.cli import main
 from trtforge.layers.gzip_tar import GzipTar
@@ -93,8 +93,7 @@ class Workshop:
 
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True)
-        for name in ("images", "smoke"):
-            shutil.copytree(PROJECT / name, self.root / name)
+        copy_project(self.root)
         publish = "publish:\n  - {cuda: ['12.1'], arch: [ampere, turing], tensorrt: rtx}\n\n"
         matrix = (PROJECT / "matrix.yaml").read_text()
         matrix = re.sub(r"publish:.*?\n\n(?=registry:)", publish, matrix, flags=re.DOTALL)

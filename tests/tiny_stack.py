@@ -55,7 +55,7 @@ def lock_project(
     request = {axis.removeprefix("--"): (value,) for axis, value in zip(words[::2], words[1::2], strict=True)}
     choices = project.cells.choose({**request, "arch": tuple(arches)})
     cells = {
-        project.cells.tag(one.cell): LockedCell(
+        project.cells.name(one.cell): LockedCell(
             axes=one.cell.axes(), state="locked", base="base", tensorrt="image"
         )
         for one in choices

@@ -39,7 +39,7 @@ class Availability:
 
         It can where its wheels are locked, its libraries lie in the wheelhouse, or their index answers.
         """
-        locked = self._lock.cells.get(self._cells.tag(cell))
+        locked = self._lock.cells.get(self._cells.name(cell))
         if locked is not None and locked.state == "locked":
             return None
         flavour = self._cells.matrix.flavours[self._cells.flavour(cell)]

@@ -9,8 +9,8 @@ from itertools import combinations, product
 
 from packaging.version import InvalidVersion, Version
 
-from trtforge.errors import CompatibilityError, EnvironmentLack, RequestError
-from trtforge.matrix import AXES, Matrix, Rule, TorchBuild
+from trtforge.errors import CompatibilityError, EnvironmentLack, MatrixError, RequestError
+from trtforge.matrix import AXES, BroughtBase, CudaLibrary, Matrix, Rule, TorchBuild, Variant
 from trtforge.rules import Facts, broken_rules, explanation
 
 Request = Mapping[str, tuple[str, ...]]
@@ -72,11 +72,41 @@ class Cells:
             "flavour": flavour,
             "os_python": system.python,
             "glibc": system.glibc,
+            "base": "brought" if isinstance(system, BroughtBase) else "own",
         }
 
     def build(self, cell: Cell) -> TorchBuild:
         """The torch build of `cell`."""
         return next(build for build in self.matrix.axes.torch[cell.torch].builds if build.name == cell.build)
+
+    def variant(self, cell: Cell) -> Variant:
+        """What the variant of `cell` means: the image that its chain ends with."""
+        return self.matrix.axes.variant[cell.variant]
+
+    def wheels(self, cell: Cell) -> list[str]:
+        """What the own image of `cell` has beside TensorRT, as requirements (PEP 508), with the CUDA library
+        that TensorRT loads, where torch does not bring it.
+
+        Raises:
+            MatrixError: a `{fact}` in a requirement is none.
+        """
+        facts, image = self.facts(cell), self.variant(cell).image
+        try:
+            wheels = [text.format_map(facts) for text in self.matrix.images.last()[image]]
+        except KeyError as error:
+            raise MatrixError(
+                f"images: {image}: nothing is known of a cell that is called {error}",
+                ("known", ", ".join(facts)),
+                ("next", "name one of these in matrix.yaml"),
+            ) from error
+        library = self.cuda_library(cell)
+        return [*wheels, library.package] if library else wheels
+
+    def cuda_library(self, cell: Cell) -> CudaLibrary | None:
+        """The library that TensorRT loads and the image of `cell` would lack."""
+        if self.variant(cell).torch:
+            return None
+        return self.matrix.flavours[self.flavour(cell)].needs.get(_major(cell.cuda))
 
     def sm(self, cell: Cell) -> tuple[str, ...]:
         """The compute capabilities `cell` is for: its architecture's, as far as its TensorRT targets them."""
@@ -192,7 +222,7 @@ class Cells:
                 return Choice(cell, tuple(passed_over))
             passed_over[reason] = None
         raise EnvironmentLack(
-            f"no TensorRT for {_described(valid[0])} can be had here",
+            f"no TensorRT for {self._described(valid[0])} can be had here",
             *(("because", reason) for reason in passed_over),
             ("next", "give the wheels with --wheelhouse DIR, or reach the index and ask again"),
         )
@@ -223,7 +253,7 @@ class Cells:
                 if cells:
                     cell = min(cells, key=lambda cell: self._distance(cell, request, dropped))
                     typed = " ".join(f"--{axis} {self._typed(cell, axis)}" for axis in dropped)
-                    hints.append(f"{typed}  ({_described(cell)})")
+                    hints.append(f"{typed}  ({self._described(cell)})")
             if hints:
                 return hints[:most]
         return []
@@ -244,25 +274,36 @@ class Cells:
             steps += abs(values.index(getattr(cell, axis)) - values.index(wanted))
         return steps
 
+    def _described(self, cell: Cell) -> str:
+        torch = (
+            f"torch {cell.torch}+{cell.build}" if self.variant(cell).torch else f"{cell.variant}, no torch"
+        )
+        return f"CUDA {cell.cuda}, {cell.arch}, {torch}, TensorRT {cell.tensorrt}, {cell.os}"
+
     def flavour(self, cell: Cell) -> str:
         """The TensorRT flavour of `cell`."""
         return self.matrix.axes.tensorrt[cell.tensorrt].flavour
 
+    def name(self, cell: Cell) -> str:
+        """What `cell` is called among all cells, in the lock and in reports: its tag and its variant."""
+        is_default = cell.variant == self.matrix.defaults.get("variant")
+        return self.tag(cell) if is_default else f"{self.tag(cell)}-{cell.variant}"
+
     def tag(self, cell: Cell) -> str:
-        """The tag that names `cell` wholly: `rtx1.7.1.116-pt2.9.1-cu12.1-ampere`; defaults are left out."""
+        """The tag that names `cell` wholly among those of its variant, which has an image of its own:
+        `rtx1.7.1.116-pt2.9.1-cu12.1-ampere`; defaults are left out, and torch where there is none."""
         short = self.matrix.flavours[self.flavour(cell)].short
         tensorrt = cell.tensorrt if short == "full" else f"{short}{cell.tensorrt}"
         torch = cell.torch
         if cell.build != self._torch_build(cell.torch, "", cell.cuda):
             torch += f"_{cell.build}"
-        return f"{tensorrt}-pt{torch}-{self.short_tag(cell)}"
+        parts = [tensorrt, f"pt{torch}"] if self.variant(cell).torch else [tensorrt]
+        return "-".join([*parts, self.short_tag(cell)])
 
     def short_tag(self, cell: Cell) -> str:
-        """The tag people type: `cu12.1-ampere`, with OS and variant where they are not the default."""
-        default = self.matrix.defaults
+        """The tag people type: `cu12.1-ampere`, with the OS where it is not the default."""
         parts = [f"cu{cell.cuda}", cell.arch]
-        parts += [value for axis in ("os", "variant") if (value := getattr(cell, axis)) != default.get(axis)]
-        return "-".join(parts)
+        return "-".join(parts if cell.os == self.matrix.defaults.get("os") else [*parts, cell.os])
 
     def base_tag(self, cell: Cell) -> str:
         """The tag of the PyTorch-CUDA image that `cell` stands on: `2.9.1-cu12.1-debian12`."""
@@ -288,9 +329,3 @@ def _in_order(values: list[str]) -> list[str]:
         return sorted(values, key=Version)
     except InvalidVersion:
         return values
-
-
-def _described(cell: Cell) -> str:
-    return (
-        f"CUDA {cell.cuda}, {cell.arch}, torch {cell.torch}+{cell.build}, TensorRT {cell.tensorrt}, {cell.os}"
-    )

@@ -1,9 +1,10 @@
 """The `oci` builder: a rendered Dockerfile and its layers become an image in the store, without a daemon.
 
-It follows FROM, ADD (a layer), COPY, ENV, LABEL, USER, WORKDIR, ENTRYPOINT and CMD, as Docker does; what
-would have to run in the image (RUN) it refuses.
+It follows FROM, ADD (a layer), COPY, ENV, LABEL, USER, WORKDIR, EXPOSE, HEALTHCHECK, ENTRYPOINT and CMD, as
+Docker does; what would have to run in the image (RUN) it refuses.
 
-Sources: OCI image-spec 1.1: config.md, manifest.md, image-layout.md.
+Sources: OCI image-spec 1.1: config.md, manifest.md, image-layout.md; for health checks, which Docker alone
+knows, Docker image specification 1.2 (Healthcheck).
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class Image:
         return sum(layer.unpacked for layer in self.layers)
 
 
-FOLLOWED = ("FROM", "ADD", "COPY", "ENV", "LABEL", "USER", "WORKDIR", "ENTRYPOINT", "CMD")
+FOLLOWED = (
+    "FROM", "ADD", "COPY", "ENV", "LABEL", "USER", "WORKDIR", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD",
+)  # fmt: skip
 
 
 def check_followable(dockerfile: str) -> None:
@@ -106,6 +109,11 @@ def assemble(
                 settings["User"] = instruction.value
             case "WORKDIR":
                 settings["WorkingDir"] = instruction.value
+            case "EXPOSE":
+                ports: dict[str, Any] = {port: {} for port in instruction.ports()}
+                settings["ExposedPorts"] = (settings.get("ExposedPorts") or {}) | ports
+            case "HEALTHCHECK":
+                settings["Healthcheck"] = instruction.health_check()
             case "ENTRYPOINT":
                 settings["Entrypoint"] = instruction.argv()
                 settings.pop("Cmd", None)

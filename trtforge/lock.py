@@ -19,8 +19,10 @@ from trtforge.oci import Digest, canonical_json, digest_of
 from trtforge.system.os_packages import OsPackage  # noqa: TC001 (pydantic needs it at run time)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from trtforge.index.local_project import LocalProject
     from trtforge.matrix import Matrix
 
 _HEADER = """\
@@ -38,8 +40,8 @@ class LockedCell(_Model):
     """A cell's place in the lock.
 
     state: "locked", or "unlocked" with the `reason` why its packages could not be had.
-    base: the set of wheels of its PyTorch-CUDA image, "" on a brought base; tensorrt: the set that its own
-        image adds.
+    base: the set of wheels of its PyTorch-CUDA image, "" on a brought base or where there is none; tensorrt:
+        the set that its own image adds. image: what that is called.
     """
 
     axes: dict[str, str]
@@ -47,6 +49,7 @@ class LockedCell(_Model):
     reason: str = ""
     base: str = ""
     tensorrt: str = ""
+    image: str = "tensorrt"
 
 
 class Lock(_Model):
@@ -86,16 +89,17 @@ class Lock(_Model):
         )
 
 
-def inputs_checksum(matrix: Matrix, images: Path) -> Digest:
+def inputs_checksum(matrix: Matrix, images: Path, projects: Mapping[str, LocalProject]) -> Digest:
     """A checksum over what a lock is resolved from: the matrix's meaning (not its layout or comments, nor its
-    policies) and the templates below `images`."""
+    policies), the templates below `images`, and what this repository's own `projects` need."""
     templates = {
         file.relative_to(images).as_posix(): digest_of(file.read_bytes())
         for file in sorted(images.rglob("*"))
         if file.is_file()
     }
     meaning = matrix.model_dump(by_alias=True, exclude={"registry", "nightly"})
-    return digest_of(canonical_json({"matrix": meaning, "templates": templates}))
+    needs = {name: [project.requirements(), project.extras] for name, project in sorted(projects.items())}
+    return digest_of(canonical_json({"matrix": meaning, "templates": templates, "projects": needs}))
 
 
 def read_lock(path: Path, inputs: Digest | None) -> Lock:
@@ -105,7 +109,8 @@ def read_lock(path: Path, inputs: Digest | None) -> Lock:
         inputs: what it must have been made from; None: anything.
 
     Raises:
-        LockError: it was edited, is not readable, or was made from another matrix or other templates.
+        LockError: it was edited, is not readable, or was made from another matrix, other templates or
+            projects with other needs.
     """
     again = ("next", "python build.py lock")
     try:
@@ -126,7 +131,8 @@ def read_lock(path: Path, inputs: Digest | None) -> Lock:
         )
     if inputs is not None and lock.inputs != inputs:
         raise LockError(
-            f"{path.name} is stale: matrix.yaml or a template in images/ has changed since it was made",
+            f"{path.name} is stale: matrix.yaml, a template in images/ or what a project of ours needs"
+            " has changed since it was made",
             ("rule", "what is built is what was locked"),
             again,
         )

@@ -11,15 +11,17 @@ from packaging.utils import canonicalize_name
 
 from trtforge.base import Base, verify_base
 from trtforge.errors import EnvironmentLack, ForgeError, IndexUnreachable, ResolutionError
+from trtforge.index.local_project import needed
 from trtforge.index.resolve import Need, resolve
 from trtforge.lock import Lock, LockedCell
 from trtforge.matrix import BroughtBase, Os
 from trtforge.system.os_packages import OsSuite, resolve_os
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from trtforge.cells import Cell, Cells
+    from trtforge.index.local_project import LocalProject
     from trtforge.index.pins import Held, Pin
     from trtforge.index.uv import Sources
     from trtforge.matrix import Matrix
@@ -61,6 +63,7 @@ class Locking:
         stay: the sets and operating systems that are not asked for anew, where they are still what is wanted.
         unattended: nobody can correct what does not resolve, so it leaves its cells unlocked, and no pin goes
             where `reach` does not let it.
+        projects: Python projects of this repository, by name; what they need is locked, not they.
         wheels, packages: where Python and Debian packages are resolved; tests put their own here.
 
     Attributes:
@@ -78,11 +81,13 @@ class Locking:
         reach: Reach = unmoved,
         stay: Collection[str] = (),
         unattended: bool = False,
+        projects: Mapping[str, LocalProject] | None = None,
         wheels: Callable[..., tuple[Pin, ...]] = resolve,
         packages: Callable[[OsSuite, Sequence[str]], tuple[OsPackage, ...]] = resolve_os,
     ) -> None:
         self._cells, self._old, self._sources, self._progress = cells, old, sources, progress
         self._reach, self._stay, self._unattended = reach, stay, unattended
+        self._projects = projects or {}
         self._bring, self._wheels, self._packages = bring, wheels, packages
         self._sets: dict[str, tuple[Pin, ...]] = {}
         self._systems: dict[str, tuple[OsPackage, ...]] = {}
@@ -99,7 +104,7 @@ class Locking:
         Raises:
             ResolutionError: an index answers, and has not what the matrix asks for; not if `unattended`.
         """
-        locked = {self._cells.tag(cell): self._lock_cell(cell) for cell in wanted}
+        locked = {self._cells.name(cell): self._lock_cell(cell) for cell in wanted}
         return Lock(
             inputs=inputs,
             os={**self._old.os, **self._systems},
@@ -121,13 +126,14 @@ class Locking:
                 base, tensorrt = "", self._lock_on_brought(cell, brought)
             else:
                 self._lock_os(cell.os)
-                base = self._lock_base(cell)
-                tensorrt = self._lock_tensorrt(cell, base, self._sets[base])
+                base = self._lock_base(cell) if self._cells.variant(cell).torch else ""
+                tensorrt = self._lock_tensorrt(cell, base, self._sets[base] if base else ())
         except ForgeError as error:
             if not (self._unattended or isinstance(error, EnvironmentLack)):
                 raise
             return LockedCell(axes=cell.axes(), state="unlocked", reason=error.problem)
-        return LockedCell(axes=cell.axes(), state="locked", base=base, tensorrt=tensorrt)
+        image = self._cells.variant(cell).image
+        return LockedCell(axes=cell.axes(), state="locked", base=base, tensorrt=tensorrt, image=image)
 
     def _lock_os(self, name: str) -> None:
         system = self._cells.matrix.axes.os[name]
@@ -180,15 +186,16 @@ class Locking:
             Need(f"{flavour.libs.format_map(facts)}=={cell.tensorrt}", flavour.libs_index, wheel_only=True),
             Need(f"{flavour.bindings.format_map(facts)}=={cell.tensorrt}", wheel_only=True),
             Need(f"{flavour.frontend.format_map(facts)}=={cell.tensorrt}"),
-            *map(Need, self._cells.matrix.images.tensorrt),
+            *map(Need, needed(self._cells.wheels(cell), self._projects)),
         ]
         libs = flavour.libs.format_map(facts).removesuffix("-libs")
-        return self._lock_set(f"{libs}-{cell.tensorrt}-on-{base}", needs, held, cell)
+        below = f"on-{base}" if base else f"for-{self._cells.variant(cell).image}-py{cell.python}"
+        return self._lock_set(f"{libs}-{cell.tensorrt}-{below}", needs, held, cell)
 
     def _lock_set(self, name: str, needs: Sequence[Need], base: Sequence[Held], cell: Cell) -> str:
         """Resolve the wheels that an image adds to those of its `base`, which hold."""
         old = self._old.pins(name) if name in self._old.sets else ()
-        if name in self._stay and satisfy(old, needs):
+        if name in self._stay and satisfy([*base, *old], needs):
             self._sets[name] = old
         if name not in self._sets:
             indexes = {need.index for need in needs}
@@ -198,7 +205,7 @@ class Locking:
                 try:
                     pins = self._resolve(needs, [*base, *kept], cell)
                 except ResolutionError:
-                    if not kept or (self._unattended and satisfy(old, needs)):
+                    if not kept or (self._unattended and satisfy([*base, *old], needs)):
                         raise
                     pins = self._resolve(needs, base, cell)
                 self._sets[name] = tuple(pin for pin in pins if pin.name not in held)
@@ -236,12 +243,17 @@ class Locking:
             raise
 
 
-def satisfy(pins: Iterable[Pin], needs: Iterable[Need]) -> bool:
-    """Whether `pins` are what `needs` ask for; if not, people have changed what is asked."""
+def satisfy(pins: Iterable[Held], needs: Iterable[Need]) -> bool:
+    """Whether `pins` are what `needs` ask for; if not, people have changed what is asked.
+
+    What is asked for only somewhere (`; python_version < "3.11"`) may be missing.
+    """
     versions = {pin.name: pin.version for pin in pins}
-    wanted = [Requirement(need.requirement) for need in needs]
-    return all(
-        (version := versions.get(canonicalize_name(one.name))) is not None
-        and one.specifier.contains(version, prereleases=True)
-        for one in wanted
-    )
+
+    def met(wanted: Requirement) -> bool:
+        version = versions.get(canonicalize_name(wanted.name))
+        if version is None:
+            return wanted.marker is not None
+        return wanted.specifier.contains(version, prereleases=True)
+
+    return all(met(Requirement(need.requirement)) for need in needs)

@@ -5,12 +5,15 @@ The schema refuses unknown keys and unquoted versions, and names file and line o
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -50,8 +53,23 @@ def _pinned(text: str) -> str:
     return text
 
 
+def _requirement(text: str) -> str:
+    try:
+        Requirement(re.sub(r"{\w+}", "1", text))
+    except InvalidRequirement as error:
+        raise ValueError(f"{text!r} is no requirement (PEP 508)") from error
+    return text
+
+
+def _variants(value: Any) -> Any:
+    if isinstance(value, list):
+        raise ValueError("no longer a list: write `runtime: {image: tensorrt}` for each, with its image")
+    return value
+
+
 VersionText = Annotated[str, AfterValidator(_version)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+Wheel = Annotated[str, AfterValidator(_requirement)]
 Sm = Annotated[str, Field(pattern=r"^[0-9]{2,3}$", description="compute capability without its point: 86")]
 
 
@@ -65,6 +83,13 @@ class Cuda(_Model):
     driver: VersionText
     toolkit_driver: VersionText
     newest_sm: Sm
+
+
+class Variant(_Model):
+    """What a cell is for. image: the last of its chain; torch: whether that stands on PyTorch."""
+
+    image: Name
+    torch: bool = True
 
 
 class Arch(_Model):
@@ -97,8 +122,18 @@ class TensorRT(_Model):
     sm: list[Sm] = Field(min_length=1)
 
 
+class CudaLibrary(_Model):
+    """The wheel of a CUDA library, as a requirement (PEP 508), and the folder in it where the library is."""
+
+    package: Wheel
+    folder: str
+
+
 class Flavour(_Model):
-    """A TensorRT flavour: what its packages, module and libraries are called, and their index."""
+    """A TensorRT flavour: what its packages, module and libraries are called, and their index.
+
+    needs: CUDA's major -> the wheel with the CUDA library that its libraries load, where torch brings none.
+    """
 
     short: Name
     module: str
@@ -108,6 +143,7 @@ class Flavour(_Model):
     libs_folder: str
     libs_index: Name
     builds_without_gpu: bool
+    needs: dict[str, CudaLibrary] = Field(default_factory=dict)
 
 
 class Os(_Model):
@@ -156,7 +192,7 @@ class Axes(_Model):
     tensorrt: dict[VersionText, TensorRT] = Field(min_length=1)
     os: dict[Name, Beginning] = Field(min_length=1)
     python: list[VersionText] = Field(min_length=1)
-    variant: list[Name] = Field(min_length=1)
+    variant: Annotated[dict[Name, Variant], BeforeValidator(_variants), Field(min_length=1)]
 
     def values(self, axis: str) -> list[str]:
         """The values of `axis`, preferred ones first."""
@@ -194,11 +230,19 @@ class PublishRow(_Model):
 
 
 class Images(_Model):
-    """What each image of the chain holds beside torch and TensorRT: Debian packages, then wheels."""
+    """What each image of the chain holds beside torch and TensorRT: Debian packages, then wheels.
+
+    A `{fact}` of the cell may stand in what images with TensorRT hold: "cuda-bindings=={cuda_major}.*".
+    """
 
     os: list[str]
-    pytorch_cuda: list[str] = Field(alias="pytorch-cuda")
-    tensorrt: list[str]
+    pytorch_cuda: list[Wheel] = Field(alias="pytorch-cuda")
+    tensorrt: list[Wheel]
+    serve: list[Wheel] = Field(default_factory=list)
+
+    def last(self) -> dict[str, list[str]]:
+        """The images that a chain may end with, and what each holds."""
+        return {"tensorrt": self.tensorrt, "serve": self.serve}
 
 
 class Matrix(_Model):
@@ -209,6 +253,7 @@ class Matrix(_Model):
     axes: Axes
     flavours: dict[Name, Flavour]
     images: Images
+    projects: dict[Name, Name] = Field(default_factory=dict)
     indexes: dict[Name, str]
     mirrors: dict[Name, str] = Field(default_factory=dict)
     sdist_build: list[str]
@@ -225,6 +270,14 @@ class Matrix(_Model):
         for version, release in self.axes.tensorrt.items():
             if release.flavour not in self.flavours:
                 raise ValueError(f"axes: tensorrt: {version}: there is no flavour {release.flavour}")
+        images = [variant.image for variant in self.axes.variant.values()]
+        for name, variant in self.axes.variant.items():
+            if variant.image not in self.images.last():
+                raise ValueError(f"axes: variant: {name}: there is no image {variant.image} with TensorRT")
+            if images.count(variant.image) > 1:
+                raise ValueError(
+                    f"axes: variant: {name}: another variant has the image {variant.image} already"
+                )
         used = {build.index for release in self.axes.torch.values() for build in release.builds}
         used |= {flavour.libs_index for flavour in self.flavours.values()}
         if missing := used - set(self.indexes) - {"default"}:

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packaging.utils import canonicalize_name
+
 from trtforge.availability import Availability
 from trtforge.base import Base, bring_base
 from trtforge.cells import Cell, Cells
@@ -17,12 +19,13 @@ from trtforge.index.uv import Sources
 from trtforge.lock import Lock, inputs_checksum, lock_text, read_lock
 from trtforge.locking import Locking
 from trtforge.matrix import Matrix, load_matrix
-from trtforge.recipe import Recipes
+from trtforge.recipe import Recipes, local_projects
 from trtforge.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from trtforge.index.local_project import LocalProject
     from trtforge.oci import Digest
     from trtforge.progress import Progress
 
@@ -67,11 +70,20 @@ class Project:
 
     @cached_property
     def sources(self) -> Sources:
-        return Sources(self.matrix.indexes, self.wheelhouse, self.offline, tuple(self.matrix.sdist_build))
+        folders: dict[str, Path] = {
+            canonicalize_name(name): self.root / folder for name, folder in self.matrix.projects.items()
+        }
+        build = tuple(self.matrix.sdist_build)
+        return Sources(self.matrix.indexes, self.wheelhouse, self.offline, build, folders)
+
+    @cached_property
+    def projects(self) -> dict[str, LocalProject]:
+        """The Python projects of this repository that go into images."""
+        return local_projects(self.matrix, self.root)
 
     @cached_property
     def inputs(self) -> Digest:
-        return inputs_checksum(self.matrix, self.root / "images")
+        return inputs_checksum(self.matrix, self.root / "images", self.projects)
 
     @property
     def lock_file(self) -> Path:
@@ -109,7 +121,9 @@ class Project:
         def bring(reference: str) -> Base:
             return self.bring(reference, progress)
 
-        return Locking(cells or self.cells, old, self.sources, progress, bring=bring, **how)
+        return Locking(
+            cells or self.cells, old, self.sources, progress, bring=bring, projects=self.projects, **how
+        )
 
     def lockable(self, old: Lock) -> list[Cell]:
         """The cells that a lock is to hold: the published ones, and those of `old` that still are valid."""
@@ -119,10 +133,10 @@ class Project:
 
     def lock_missing(self, wanted: Iterable[Cell], lock: Lock, progress: Progress) -> Lock:
         """`lock` with every `wanted` cell in it; the new ones are resolved, said so, and written."""
-        missing = [cell for cell in wanted if not _is_locked(lock, self.cells.tag(cell))]
+        missing = [cell for cell in wanted if not _is_locked(lock, self.cells.name(cell))]
         if not missing:
             return lock
-        progress.note(f"not locked yet, so locked now: {', '.join(map(self.cells.tag, missing))}")
+        progress.note(f"not locked yet, so locked now: {', '.join(map(self.cells.name, missing))}")
         lock = self.locking(lock, progress).lock(missing, self.inputs)
         self.write_lock(lock)
         return lock

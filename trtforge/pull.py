@@ -18,45 +18,45 @@ if TYPE_CHECKING:
     from trtforge.registry.namespace import Namespace
 
 IMAGE = "tensorrt"
-"""The image of the chain that people pull; those below come with it, as its layers."""
+"""The image that people pull where they name no variant; those below come with it, as its layers."""
 
 SHOWN = 20
 """Tags that are listed at most where another one was asked for."""
 
 
-def published(tag: str, namespace: Namespace, catalogue: Catalogue) -> Entry:
-    """The image that `tag`, exact or short, leads to now: after a rollback not the newest.
+def published(image: str, tag: str, namespace: Namespace, catalogue: Catalogue) -> Entry:
+    """The `image` that `tag`, exact or short, leads to now: after a rollback not the newest.
 
     Raises:
         RequestError: there is no such tag, or it leads to an image that trtforge has not published.
         EnvironmentLack: the registry does not answer or refuses.
     """
-    repository, name = namespace.repository(IMAGE), f"{namespace.name(IMAGE)}:{tag}"
+    repository, name = namespace.repository(image), f"{namespace.name(image)}:{tag}"
     digest = repository.find_digest(tag)
     if digest is None:
-        known = list(dict.fromkeys(entry.tags[-1] for entry in newest_images(catalogue)))
+        known = list(dict.fromkeys(entry.tags[-1] for entry in newest_images(catalogue, image)))
         more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
         raise RequestError(
             f"{name} is not published",
             ("published", (", ".join(known[:SHOWN]) or "nothing") + more),
             ("next", "ask for one of these, or build it: the same command without the word pull"),
         )
-    entry = next((one for one in catalogue.of(IMAGE, tag) if one.digest == digest), None)
+    entry = next((one for one in catalogue.of(image, tag) if one.digest == digest), None)
     # Between its tags and the catalogue's update an image has only its record.
-    entry = entry or catalogue.by_digest(IMAGE, digest) or next(iter(records_of(digest, repository)), None)
+    entry = entry or catalogue.by_digest(image, digest) or next(iter(records_of(digest, repository)), None)
     if entry is None:
         raise RequestError(
             f"{name} leads to an image that trtforge has not published, so nothing is known of it",
             ("found", digest),
-            *(("published", f"{one.dated} ({one.digest})") for one in catalogue.of(IMAGE, tag)[:3]),
+            *(("published", f"{one.dated} ({one.digest})") for one in catalogue.of(image, tag)[:3]),
             ("next", f"put ours back (python build.py rollback), or take it as it is: docker pull {name}"),
         )
     return entry
 
 
-def newest_images(catalogue: Catalogue) -> list[Entry]:
-    """The newest image of each cell, those published last first."""
-    found = {entry.exact: entry for entry in sorted(catalogue.entries, key=_order) if entry.image == IMAGE}
+def newest_images(catalogue: Catalogue, image: str = IMAGE) -> list[Entry]:
+    """The newest `image` of each cell, those published last first."""
+    found = {entry.exact: entry for entry in sorted(catalogue.entries, key=_order) if entry.image == image}
     return sorted(found.values(), key=_order, reverse=True)
 
 

@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from trtforge.base import Base
-from trtforge.errors import LockError, RequestError
+from trtforge.dockerfile import read_dockerfile
+from trtforge.errors import LockError, MatrixError, RequestError
+from trtforge.index.local_project import LocalProject, named
 from trtforge.layers.install_target import InstallTarget
 from trtforge.layers.sources import (
     BytecodeSource,
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from trtforge.cells import Cell, Cells
     from trtforge.index.pins import Pin
     from trtforge.lock import Lock
+    from trtforge.matrix import Matrix
 
 FORMAT = 1
 """Changes when the same recipe would give other bytes, so that images made before are not taken for it."""
@@ -49,7 +54,7 @@ rest, the smallest, share one: Docker allows 127 layers, and each costs a reques
 class Recipe:
     """How one image is made.
 
-    image: its name in the chain ("os", "pytorch-cuda", "tensorrt").
+    image: its name in the chain ("os", "pytorch-cuda", "tensorrt", "serve").
     refs: what it is called: first the name that says all, then short ones.
     parent: the recipe of the image it stands on; base: what it stands on where that is not ours.
     sources: the source of each ADD -> what that layer is made from.
@@ -77,6 +82,7 @@ class Recipes:
     def __init__(self, project: Path, cells: Cells) -> None:
         self._cells = cells
         self._smoke = project / "smoke"
+        self._projects = local_projects(cells.matrix, project)
         self._templates = Environment(
             loader=FileSystemLoader(project / "images"),
             undefined=StrictUndefined,
@@ -92,22 +98,34 @@ class Recipes:
         Raises:
             LockError: the cell is not locked.
         """
-        locked = lock.cells.get(self._cells.tag(cell))
+        locked = lock.cells.get(self._cells.name(cell))
         if locked is None or locked.state != "locked":
             raise LockError(
-                f"{self._cells.tag(cell)} is not locked",
+                f"{self._cells.name(cell)} is not locked",
                 ("because", locked.reason if locked else "nothing has locked it yet"),
                 ("next", "python build.py lock"),
             )
         pins = lock.pins(locked.tensorrt)
         if brought := lock.bases.get(cell.os):
             return (self._on_brought(cell, brought, pins),)
-        system = self._system(cell, lock)
-        base_pins = lock.pins(locked.base)
+        system, target = self._system(cell, lock), InstallTarget(cell.python)
         first = self._os(cell, system)
+        if not self._cells.variant(cell).torch:
+            return first, self._last(cell, first, pins, target, system, self._expected(cell, pins))
+        base_pins = lock.pins(locked.base)
         second = self._base(cell, first, system, base_pins)
-        facts = expected(self._cells, cell, "tensorrt", [*base_pins, *pins])
-        return first, second, self._tensorrt(cell, second, pins, InstallTarget(cell.python), system, facts)
+        facts = self._expected(cell, [*base_pins, *pins])
+        return first, second, self._last(cell, second, pins, target, system, facts)
+
+    def _expected(self, cell: Cell, pins: Sequence[Pin]) -> dict[str, Any]:
+        """What the tests of the cell's own image compare with."""
+        own = [project.pin for project in self._own(cell)]
+        facts = expected(self._cells, cell, self._cells.variant(cell).image, [*pins, *own])
+        return facts | ({"projects": {pin.name: pin.version for pin in own}} if own else {})
+
+    def _own(self, cell: Cell) -> list[LocalProject]:
+        """The projects of this repository that the cell's own image holds."""
+        return named(self._cells.wheels(cell), self._projects)
 
     def _system(self, cell: Cell, lock: Lock) -> OsSource | None:
         """What the OS layer is made from; None where the OS is an image from a registry."""
@@ -137,10 +155,10 @@ class Recipes:
         )
 
     def _on_brought(self, cell: Cell, base: Base, pins: Sequence[Pin]) -> Recipe:
-        facts = expected_on(base, expected(self._cells, cell, "tensorrt", pins))
-        return self._tensorrt(cell, base, pins, base.target, None, facts)
+        facts = expected_on(base, self._expected(cell, pins))
+        return self._last(cell, base, pins, base.target, None, facts)
 
-    def _tensorrt(
+    def _last(
         self,
         cell: Cell,
         below: Recipe | Base,
@@ -149,19 +167,29 @@ class Recipes:
         system: OsSource | None,
         facts_inside: dict[str, Any],
     ) -> Recipe:
+        """The image that the cell is for: TensorRT, what it is used with, and our own projects."""
+        image, own = self._cells.variant(cell).image, self._own(cell)
         flavour, facts = self._cells.matrix.flavours[self._cells.flavour(cell)], self._cells.facts(cell)
-        direct = [flavour.bindings, flavour.frontend, *self._cells.matrix.images.tensorrt]
+        asked = [flavour.bindings, flavour.frontend, *self._cells.wheels(cell)]
+        direct = [canonicalize_name(Requirement(text.format_map(facts)).name) for text in asked]
         libs = next(pin for pin in pins if pin.name == flavour.libs.format_map(facts))
-        sources = self._wheel_sources(pins, [name.format_map(facts) for name in direct], target, system)
+        sources = self._wheel_sources(pins, direct, target, system)
         sources.append(LinksSource(libs, flavour.libs_folder, target))
+        if library := self._cells.cuda_library(cell):
+            name = canonicalize_name(Requirement(library.package).name)
+            sources += [LinksSource(pin, library.folder, target) for pin in pins if pin.name == name]
+        sources += [WheelSource((project.pin,), target, system) for project in own]
         sm = self._cells.sm(cell)
+        examples = {path: content for project in own for path, content in project.examples().items()}
         return self._recipe(
-            "tensorrt",
+            image,
             (self._cells.tag(cell), self._cells.short_tag(cell)),
             below,
             sources,
-            self._smoke_files(facts_inside),
+            self._smoke_files(facts_inside) | examples,
             cuda=cell.cuda,
+            examples=bool(examples),
+            driver=self._cells.matrix.axes.cuda[cell.cuda].driver,
             settings=_nvidia_settings(cell, below) if isinstance(below, Base) else {},
             torch=cell.torch,
             tensorrt=cell.tensorrt,
@@ -217,10 +245,13 @@ class Recipes:
         base = below if isinstance(below, Base) else None
         named_below = base.image if base else parent.ref if parent else below or "scratch"
         facts |= {"tag": tags[0], "parent": named_below, "layers": layers}
+        keyless = self._render(image, recipe_key="", **facts)
+        copied = _copied(keyless)
+        files = {path: content for path, content in files.items() if path.startswith(copied)}
         decides = {
             "format": FORMAT,
             "parent": parent.key if parent else "",
-            "dockerfile": self._render(image, recipe_key="", **facts),
+            "dockerfile": keyless,
             "files": {path: digest_of(content) for path, content in files.items()},
         }
         key = digest_of(canonical_json(decides))
@@ -238,6 +269,30 @@ class Recipes:
             ) from error
 
 
+def _copied(dockerfile: str) -> tuple[str, ...]:
+    """What a Dockerfile copies of its context, as prefixes of paths: an image is not what it leaves out."""
+    copies = [one for one in read_dockerfile(dockerfile) if one.name == "COPY"]
+    return tuple(word for one in copies for word in one.words()[:-1])
+
+
+def local_projects(matrix: Matrix, root: Path) -> dict[str, LocalProject]:
+    """The Python projects that lie in `root` and go into images, by their name in canonical form.
+
+    Raises:
+        MatrixError: there is none, or it has another name.
+    """
+    projects = {}
+    for name, folder in matrix.projects.items():
+        project = LocalProject(root / folder)
+        if project.name != canonicalize_name(name):
+            raise MatrixError(
+                f"the project in {folder}/ is {project.name}, not {name}",
+                ("next", "correct `projects` in matrix.yaml, or its pyproject.toml"),
+            )
+        projects[project.name] = project
+    return projects
+
+
 def expected(cells: Cells, cell: Cell, image: str, pins: Sequence[Pin]) -> dict[str, Any]:
     """What the smoke tests inside the image compare with: /opt/smoke/expected.json."""
     build = cells.build(cell)
@@ -248,9 +303,10 @@ def expected(cells: Cells, cell: Cell, image: str, pins: Sequence[Pin]) -> dict[
         "user": "trt",
         **({} if _registry_image(cells, cell) else {"bytecode": "ours"}),
         "cuda": cell.cuda,
-        "torch": {"version": f"{cell.torch}+{build.name}", "cuda": build.cuda},
     }
-    if image == "tensorrt":
+    if cells.variant(cell).torch:
+        facts["torch"] = {"version": f"{cell.torch}+{build.name}", "cuda": build.cuda}
+    if image != "pytorch-cuda":
         flavour = cells.matrix.flavours[cells.flavour(cell)]
         facts["sm"] = list(cells.sm(cell))
         facts["tensorrt"] = {

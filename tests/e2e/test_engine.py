@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.gzip_layers import gzip_layer
+from trtforge.dockerfile import read_dockerfile
 from trtforge.engine import setup as engine_setup
 from trtforge.engine.docker_archive import LoadableImage
 from trtforge.engine.docker_builder import build_with_docker
@@ -183,6 +184,13 @@ def test_contents_that_are_not_the_configuration_s_are_refused(
     assert not engine.has(swapped.tags[0])
 
 
+WATCHED = """\
+EXPOSE 8000 9000/udp
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \\
+    CMD ["python", "-c", "pass"]
+"""
+
+
 def test_both_builders_give_the_same_image(
     engine: Engine, store: Store, base: LoadableImage, tmp_path: Path
 ) -> None:
@@ -191,13 +199,17 @@ def test_both_builders_give_the_same_image(
     (tmp_path / "layers" / "one.tar.gz").symlink_to(store.blob(layer.digest))
     (tmp_path / "Dockerfile").write_text(
         f'FROM {base.tags[0]}\nADD layers/one.tar.gz /\nENV A=b\nLABEL {RECIPE_LABEL}="x"\nUSER 1001\n'
+        f"{WATCHED}"
     )
+    _, ports, check = read_dockerfile(f"FROM x\n{WATCHED}")
     ours = image(
         [*base.layers, layer],
         "trtforge-test/ours:1",
         User="1001",
         Env=["PATH=/usr/local/bin:/usr/bin", "A=b"],
         Labels={RECIPE_LABEL: "x"},
+        ExposedPorts={port: {} for port in ports.ports()},
+        Healthcheck=check.health_check(),
     )
     names = ["trtforge-test/theirs:1", "trtforge-test/theirs:again"]
     try:

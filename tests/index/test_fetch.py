@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.index.test_local_project import FILES, write
 from tests.index.test_sdist import careless_backend, careless_sdist
 from tests.loopback_index import (
     LoopbackIndex,
@@ -21,7 +22,14 @@ from tests.loopback_index import (
     sha256_of,
     tiny_wheel,
 )
-from trtforge.errors import EnvironmentLack, HashMismatch, IndexUnreachable, LockError
+from trtforge.errors import (
+    BuildError,
+    EnvironmentLack,
+    HashMismatch,
+    IndexUnreachable,
+    LockError,
+    MatrixError,
+)
 from trtforge.index.fetch import fetch, fetch_each
 from trtforge.index.pins import Pin
 from trtforge.index.resolve import Need, Sources, resolve
@@ -273,3 +281,49 @@ class InterruptAt(Silent):
         self.left -= done
         if self.left <= 0:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_project_of_ours_is_made_here_and_no_index_is_asked(
+    index: LoopbackIndex, store: Store, tmp_path: Path, offline: bool
+) -> None:
+    project = write(tmp_path / "acme")
+    sources = Sources(projects={"acme-kit": project.folder}, offline=offline)
+    places = get([project.pin], store, sources)
+    assert places[project.pin.sha256].read_bytes() == project.wheel[1]
+    (project.folder / "pyproject.toml").unlink()
+    assert get([project.pin], store, sources) == places  # it is there: nothing is made again
+    assert index.asked == []
+
+
+def test_a_project_of_ours_comes_with_what_indexes_have(
+    index: LoopbackIndex, store: Store, tmp_path: Path
+) -> None:
+    project, other = write(tmp_path / "acme"), pin_of(tiny_wheel(index.folder, "one", "1.0"))
+    get([other, project.pin], store, Sources(projects={"acme-kit": project.folder}))
+    assert whole_files(store) == {other.filename, project.pin.filename}
+    assert index.projects_asked == {"one"}
+
+
+def test_other_sources_than_those_that_were_planned_are_refused(
+    index: LoopbackIndex, store: Store, tmp_path: Path
+) -> None:
+    """Not even an index that has such a wheel is asked: whoever put it there is not us."""
+    project = write(tmp_path / "acme")
+    shutil.copy(tiny_wheel(tmp_path, "acme-kit", "1.2"), index.folder)
+    write(tmp_path / "acme", FILES | {"acme_kit/more.py": ""})
+    with pytest.raises(BuildError, match="gives another") as caught:
+        get([write(tmp_path / "planned").pin], store, Sources(projects={"acme-kit": project.folder}))
+    assert "checkout" in (caught.value.fact("next") or "")
+    assert caught.value.fact("folder") == str(project.folder)
+    assert whole_files(store) == set()
+    assert index.asked == []
+
+
+def test_a_project_that_is_not_there_fails_alone(index: LoopbackIndex, store: Store, tmp_path: Path) -> None:
+    own, other = write(tmp_path / "acme").pin, pin_of(tiny_wheel(index.folder, "one", "1.0"))
+    sources = Sources(projects={"acme-kit": tmp_path / "gone"})
+    failed = fetch_each([own, other], store, sources, Silent(), 2, patience=HASTE, **IMAGE)
+    assert failed.keys() == {own.sha256}
+    assert isinstance(failed[own.sha256], MatrixError)
+    assert whole_files(store) == {other.filename}

@@ -57,6 +57,7 @@ class Forge:
     smoke_fails: set[str] = field(default_factory=set)
     built: list[str] = field(default_factory=list)
     day: date = DAY
+    project: Project = field(default_factory=lambda: Project(PROJECT))
 
     @property
     def wanted(self) -> list[Cell]:
@@ -69,7 +70,7 @@ class Forge:
     def night(self, lock: Lock | None = None) -> dict[str, CellReport]:
         """One night; what became of each architecture's cell."""
         self.built = []
-        found = tasks(self.wanted, lock or self.lock, Project(PROJECT), look(self.namespace, Silent()))
+        found = tasks(self.wanted, lock or self.lock, self.project, look(self.namespace, Silent()))
         reports = Night(self.namespace, Silent(), self.produce, self.day).run(found)
         self.day += timedelta(days=1)
         return dict(zip(("ampere", "ada"), reports, strict=True))

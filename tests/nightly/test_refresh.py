@@ -10,7 +10,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from tests.lock_factory import BASE, PYTHON3, TENSORRT, pin
+from tests.conftest import PROJECT
+from tests.lock_factory import BASE, PYTHON3, TENSORRT, by_name, pin, small_pin
 from tests.test_locking import no_base, pick
 from trtforge.errors import EnvironmentLack, IndexUnreachable, ResolutionError
 from trtforge.index.pins import Raisable, specifier
@@ -20,6 +21,7 @@ from trtforge.locking import Locking
 from trtforge.nightly.refresh import RememberedWheels, allowed, refresh, within
 from trtforge.policy import RefreshPolicy
 from trtforge.progress import Silent
+from trtforge.recipe import local_projects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -53,18 +55,21 @@ class Indexes:
         for need in needs:
             if need.index in self.down or need.name in self.silent:
                 raise IndexUnreachable(need.index, (need.name,), "timed out")
-        return tuple(self._best(need, constraints) for need in needs)
+        return tuple(self._best(*named, constraints) for named in by_name(needs).items())
 
-    def _best(self, need: Need, constraints: Sequence[Held]) -> Pin:
-        wanted = Requirement(need.requirement).specifier
+    def _best(self, name: str, requirements: Sequence[str], constraints: Sequence[Held]) -> Pin:
+        wanted = SpecifierSet()
+        for text in requirements:
+            wanted &= Requirement(text).specifier
         for one in constraints:
-            if one.name == need.name:
+            if one.name == name:
                 wanted &= SpecifierSet(specifier(one))
-        for version in sorted(self.offers[need.name], key=Version, reverse=True):
-            other = self.requires.get((need.name, version))
+        offers = self.offers.get(name) or [small_pin(name, requirements).version]
+        for version in sorted(offers, key=Version, reverse=True):
+            other = self.requires.get((name, version))
             if wanted.contains(version) and (not other or self._holds(Requirement(other), constraints)):
-                return pin(need.name, version, 5, "b")
-        raise ResolutionError("conflict", (need.requirement,), "uv's account", "loosen one of them")
+                return pin(name, version, 5, "b")
+        raise ResolutionError("conflict", tuple(requirements), "uv's account", "loosen one of them")
 
     def _holds(self, wanted: Requirement, constraints: Sequence[Held]) -> bool:
         return all(wanted.specifier.contains(one.version) for one in constraints if one.name == wanted.name)
@@ -94,6 +99,7 @@ def run(
             bring=no_base,
             wheels=wheels,
             packages=indexes.packages,
+            projects=local_projects(cells.matrix, PROJECT),
             **how,
         )
 
@@ -162,10 +168,10 @@ def test_whatever_is_offered_a_pin_stays_in_its_step_and_never_gets_older(
 @given(offered=st.lists(st.builds("{}.{}.{}".format, numbers, numbers, numbers), min_size=1))
 def test_a_lock_is_raised_to_the_newest_allowed(cells: Cells, offered: list[str]) -> None:
     indexes, cell = Indexes(), pick(cells, tensorrt="rtx")
-    indexes.offers["numpy"] = ["1.1.1"]
+    indexes.offers["pip"] = ["1.1.1"]
     old = run(cells, indexes, [cell]).lock
-    indexes.offers["numpy"] = offered
-    found = Version(versions(run(cells, indexes, [cell], old).lock)["numpy"])
+    indexes.offers["pip"] = offered
+    found = Version(versions(run(cells, indexes, [cell], old).lock)["pip"])
     fitting = [one for one in map(Version, offered) if Version("1.1.1") <= one < Version("2")]
     assert found == max(fitting, default=Version("1.1.1"))
 

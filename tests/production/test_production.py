@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ import pytest
 from tests.conftest import PROJECT
 from tests.docker_registry import docker_registry
 from tests.lock_factory import lock_of
+from tests.project_copy import copy_project
 from tests.store_factory import make_layers
 from trtforge.errors import BuildError, RequestError
 from trtforge.layers.install_target import InstallTarget
@@ -50,10 +52,14 @@ class Factory:
     broken: set[str] = field(default_factory=set)
     published: dict[str, Digest] = field(default_factory=dict)
 
+    @property
+    def root(self) -> Path:
+        return self.folder / "project"
+
     def at(self, machine: str, monkeypatch: pytest.MonkeyPatch) -> Production:
         """The production on a machine with a store of its own."""
         monkeypatch.setenv("TRTFORGE_CACHE", str(self.folder / machine))
-        return Production(Project(PROJECT), self.namespace, Silent(), published=self.published)
+        return Production(Project(self.root), self.namespace, Silent(), published=self.published)
 
     def make(self, maker: LayerMaker, source: LayerSource) -> Layer:
         """In place of `LayerMaker.make`."""
@@ -80,6 +86,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def factory(registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Factory]:
     with Namespace.open(f"{registry}/{tmp_path.name}") as namespace:
         factory = Factory(namespace, tmp_path)
+        copy_project(factory.root)
+        shutil.copy(PROJECT / "matrix.yaml", factory.root)
         monkeypatch.setattr("trtforge.production.steps.fetch", lambda *_pins, **_options: {})
         monkeypatch.setattr("trtforge.production.steps.fetch_each", lambda *_pins, **_options: {})
         monkeypatch.setattr("trtforge.production.production.check_disk", lambda *_missing: None)
@@ -172,7 +180,7 @@ def test_what_is_published_is_neither_made_nor_tested(
 
 
 def test_what_is_published_and_gone_is_made_anew(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
-    (chain,) = chains_of(Project(PROJECT), "ampere")
+    (chain,) = chains_of(Project(factory.root), "ampere")
     factory.published[chain[0].key] = cast("Digest", "sha256:" + "0" * 64)
     (outcome,) = produce(factory.at("one", monkeypatch), "ampere")
     assert len(digests(outcome)) == 3

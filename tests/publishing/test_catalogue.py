@@ -163,7 +163,14 @@ def test_a_dated_tag_without_a_record_is_not_ours(namespace: Namespace) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [b"", b"no gzip", gzip.compress(b"{"), gzip.compress(b'{"entries": [{"image": "x"}]}'), None]
+    "damage",
+    [
+        b"",
+        b"no gzip",
+        gzip.compress(b"{", mtime=0),
+        gzip.compress(b'{"entries": [{"image": "x"}]}', mtime=0),
+        None,
+    ],
 )
 def test_a_damaged_catalogue_is_made_anew_from_the_records(
     namespace: Namespace, damage: bytes | None

@@ -44,7 +44,7 @@ def build(
         return
     for choice in choices:
         for reason in choice.passed_over:
-            terminal.warn(f"{project.cells.short_tag(choice.cell)}: {reason}")
+            terminal.warn(f"{project.cells.name(choice.cell)}: {reason}")
     with terminal.progress() as progress:
         lock = project.lock_missing([choice.cell for choice in choices], project.read_lock(), progress)
         run = Build(
@@ -71,7 +71,7 @@ def _tell(session: Session, cells: Sequence[CellBuilt], tested: bool) -> None:
     Raises:
         ForgeError: the one reason, if nothing was built.
     """
-    terminal, tag = session.terminal, session.project.cells.tag
+    terminal, name = session.terminal, session.project.cells.name
     failed: dict[tuple[str, ...], list[CellBuilt]] = {}
     for cell in cells:
         if cell.error:
@@ -82,19 +82,19 @@ def _tell(session: Session, cells: Sequence[CellBuilt], tested: bool) -> None:
     for cell in cells:
         if cell.chain:
             _show(terminal, cell.chain, tested)
-    terminal.answer([_cell_answer(cell, tag(cell.cell)) for cell in cells])
+    terminal.answer([_cell_answer(cell, name(cell.cell)) for cell in cells])
     for same in failed.values():
         if error := same[0].error:
-            terminal.trouble(error, *(("cell", tag(cell.cell)) for cell in same))
+            terminal.trouble(error, *(("cell", name(cell.cell)) for cell in same))
     if failed:
         bad = sum(map(len, failed.values()))
         terminal.warn(f"{len(cells) - bad} cells built, {bad} not; the same command goes on from here")
 
 
-def _cell_answer(cell: CellBuilt, tag: str) -> Any:
+def _cell_answer(cell: CellBuilt, name: str) -> Any:
     if cell.error:
         facts = [list(fact) for fact in cell.error.facts]
-        return {"cell": tag, "error": cell.error.problem, "facts": facts}
+        return {"cell": name, "error": cell.error.problem, "facts": facts}
     return [_answer(one) for one in cell.chain]
 
 

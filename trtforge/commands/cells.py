@@ -31,7 +31,7 @@ def cells(session: Session) -> None:
     valid = [verdict for verdict in verdicts if not verdict.broken]
     if asked:
         for verdict in valid:
-            session.terminal.say(project.cells.tag(verdict.cell))
+            session.terminal.say(project.cells.name(verdict.cell))
     else:
         _show_grid(session)
     rejected = Counter(rule.id for verdict in verdicts for rule in verdict.broken[:1])
@@ -69,7 +69,7 @@ def _possible(cells: Cells, cuda: str, arch: str, flavour: str) -> bool:
 def _answer(cells: Cells, verdict: Verdict) -> dict[str, object]:
     facts = cells.facts(verdict.cell)
     return {
-        "cell": cells.tag(verdict.cell),
+        "cell": cells.name(verdict.cell),
         "axes": verdict.cell.axes(),
         "valid": not verdict.broken,
         "rules": [{"rule": rule.id, "because": explanation(rule, facts)} for rule in verdict.broken],

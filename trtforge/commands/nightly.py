@@ -108,7 +108,7 @@ def _wanted(session: Session, cells: Cells) -> list[Cell]:
         typed = " ".join(f"--{axis} {','.join(values)}" for axis, values in session.request.items())
         raise RequestError(
             f"no published cell is {typed}",
-            ("published", ", ".join(cells.tag(choice.cell) for choice in cells.published())),
+            ("published", ", ".join(cells.name(choice.cell) for choice in cells.published())),
             ("next", "leave out a selector, or add the cell to publish: in matrix.yaml"),
         )
     return wanted

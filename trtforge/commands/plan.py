@@ -92,7 +92,7 @@ def show_plan(session: Session, plans: list[dict[str, Any]], *, explain: bool = 
 
 def _verdict_plan(session: Session, verdict: Verdict, lock: Lock) -> dict[str, Any]:
     cells, cell = session.project.cells, verdict.cell
-    told: dict[str, Any] = {"cell": cells.tag(cell), "axes": cell.axes(), "images": []}
+    told: dict[str, Any] = {"cell": cells.name(cell), "axes": cell.axes(), "images": []}
     if verdict.broken:
         facts = cells.facts(cell)
         rules = [{"rule": rule.id, "because": explanation(rule, facts)} for rule in verdict.broken]
@@ -158,14 +158,22 @@ def _explanation(session: Session, choice: Choice, lock: Lock) -> list[dict[str,
             f"the one of {cell.os}, which is kept as it is",
         )
         why_os += f"; your own base {system.base}"
+    why_cuda = (
+        f"decides the driver label and, in devel, the compiler (newest SM: {cuda.newest_sm});"
+        f" the libraries are torch's own, of CUDA {build.cuda}"
+    )
+    with_torch = cells.variant(cell).torch
+    if not with_torch:
+        library = cells.cuda_library(cell)
+        beside = (
+            f"TensorRT loads the library of {library.package}"
+            if library
+            else "TensorRT loads no library of it"
+        )
+        why_cuda = f"decides the driver label ({cuda.driver} or newer); {beside}, and there is no torch"
     rows = [
-        torch,
-        (
-            "cuda",
-            cell.cuda,
-            f"decides the driver label and, in devel, the compiler (newest SM: {cuda.newest_sm});"
-            f" the libraries are torch's own, of CUDA {build.cuda}",
-        ),
+        *([torch] if with_torch else []),
+        ("cuda", cell.cuda, why_cuda),
         (
             "tensorrt",
             f"{flavour.short} {cell.tensorrt}",
@@ -173,7 +181,7 @@ def _explanation(session: Session, choice: Choice, lock: Lock) -> list[dict[str,
         ),
         ("SM", ", ".join(cells.sm(cell)), why_sm),
         ("os", cell.os, why_os),
-        ("locked", _locked(cells.tag(cell), lock), "matrix.lock"),
+        ("locked", _locked(cells.name(cell), lock), "matrix.lock"),
     ]
     return [{"what": what, "value": value, "why": why} for what, value, why in rows]
 

@@ -65,7 +65,7 @@ def publish(
         cells = [choice.cell for choice in session.choose()]
         lock = project.lock_missing(cells, project.read_lock(), progress)
         chains = {cell: project.recipes.chain(cell, lock) for cell in cells}
-        names = {chain[-1].key: project.cells.tag(cell) for cell, chain in chains.items()}
+        names = {chain[-1].key: project.cells.name(cell) for cell, chain in chains.items()}
         facts: dict[str, Facts] = {}
         for cell, chain in chains.items():
             facts |= facts_of(cell, chain, project.cells)

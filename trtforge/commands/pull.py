@@ -94,39 +94,44 @@ def find_wanted(session: Session, namespace: Namespace, catalogue: Catalogue) ->
     """The published images of the cells that were asked for; if nothing was, the one for this machine."""
     cells = session.project.cells
     if session.all_cells:
-        tags = [cells.tag(choice.cell) for choice in session.published()]
+        names = [(cells.variant(one.cell).image, cells.tag(one.cell)) for one in session.published()]
     elif session.request:
         exact = any(axis in session.request for axis in IN_EXACT_TAGS)
         chosen = [choice.cell for choice in cells.choose(session.request)]
-        tags = [cells.tag(cell) if exact else cells.short_tag(cell) for cell in chosen]
+        names = [
+            (cells.variant(cell).image, cells.tag(cell) if exact else cells.short_tag(cell))
+            for cell in chosen
+        ]
     else:
         machine, matrix = read_machine(), session.project.matrix
         fit = best_fit(newest_images(catalogue), machine, matrix)
-        entry = published(fit.entry.exact, namespace, catalogue)
+        entry = published(IMAGE, fit.entry.exact, namespace, catalogue)
         return [Wanted(entry, entry.tags[::-1], fit.why, fit.native)]
-    entries = {tag: published(tag, namespace, catalogue) for tag in tags}
-    return [Wanted(entry, tuple(dict.fromkeys((tag, *entry.tags)))) for tag, entry in entries.items()]
+    entries = {name: published(*name, namespace, catalogue) for name in names}
+    return [Wanted(entry, tuple(dict.fromkeys((tag, *entry.tags)))) for (_, tag), entry in entries.items()]
 
 
 def _bring(
     one: Wanted, namespace: Namespace, home: str, engine: Engine, progress: Progress, smoke: bool
 ) -> Pulled:
-    repositories = [f"{home}/{IMAGE}", namespace.name(IMAGE)]
+    repositories = [f"{home}/{one.entry.image}", namespace.name(one.entry.image)]
     names = pull_entry(one.entry, one.tags, repositories, namespace, engine, progress)
     report = None
     if smoke:
         with progress.task(f"smoke tests in {names[0]}"):
             report = run_smoke(engine, names[0])
-    return Pulled(names, _run_line(names[0], engine.has_gpu(), one.native), report)
+    return Pulled(names, run_line(names[0], one, engine.has_gpu()), report)
 
 
-def _run_line(name: str, gpu: bool, native: bool) -> str:
-    """What runs the image.
+def run_line(name: str, one: Wanted, gpu: bool) -> str:
+    """What runs the image: a look at its torch; one without torch serves.
 
     A driver runs every CUDA of its major, but NVIDIA's Container Toolkit starts no image whose CUDA is newer
     than the driver's, unless NVIDIA_DISABLE_REQUIRE tells it not to look.
     """
-    gpus = (" --gpus all" + ("" if native else " -e NVIDIA_DISABLE_REQUIRE=1")) if gpu else ""
+    gpus = (" --gpus all" + ("" if one.native else " -e NVIDIA_DISABLE_REQUIRE=1")) if gpu else ""
+    if "torch" not in one.entry.axes:
+        return f'docker run --rm{gpus} -p 8000:8000 -v "$PWD/models:/models:ro" {name}'
     show = "import torch; print(torch.__version__, torch.cuda.is_available())"
     return f"docker run --rm{gpus} {name} python -c '{show}'"
 

@@ -42,7 +42,7 @@ def push(
         cells = [choice.cell for choice in session.choose()]
         lock = project.lock_missing(cells, project.read_lock(), progress)
         chains = [project.recipes.chain(cell, lock) for cell in cells]
-        names = {chain[-1].key: project.cells.tag(cell) for cell, chain in zip(cells, chains, strict=True)}
+        names = {chain[-1].key: project.cells.name(cell) for cell, chain in zip(cells, chains, strict=True)}
         catalogue = read_catalogue(namespace, progress)
         there = published_images((one for chain in chains for one in chain), catalogue, namespace)
         run = Production(

@@ -19,9 +19,6 @@ from trtforge.publishing.catalogue import read_catalogue
 from trtforge.publishing.entry import Entry
 from trtforge.publishing.rollback import RolledBack
 from trtforge.publishing.rollback import rollback as roll_back
-from trtforge.registry.namespace import Namespace
-
-_IMAGE = "tensorrt"
 
 
 @with_session
@@ -46,33 +43,39 @@ def rollback(
         open_namespace(project, registry, registry_ca, plain_http) as namespace,
     ):
         catalogue = read_catalogue(namespace, progress)
-        done = [roll_back(namespace, catalogue, _IMAGE, tag, to, progress) for tag in _tags(session)]
-    for one in done:
-        name = namespace.name(_IMAGE)
+        done = [
+            (image, roll_back(namespace, catalogue, image, tag, to, progress))
+            for image, tag in _names(session)
+        ]
+    for image, one in done:
+        name = namespace.name(image)
         terminal.say("", *(f"{name}:{tag}" for tag in one.moved or one.now.tags))
         terminal.say(f"  from     {_told(one.before) if one.before else 'nothing of ours'}")
         terminal.say(f"  to       {_told(one.now)}")
         if not one.moved:
             terminal.say("  moved    nothing: they were there already")
-    terminal.answer([_answer(one, namespace) for one in done])
+    terminal.answer([_answer(namespace.name(image), one) for image, one in done])
 
 
-def _tags(session: Session) -> list[str]:
-    """The short tags of the selected cells; exact ones where TensorRT or torch is named."""
+def _names(session: Session) -> list[tuple[str, str]]:
+    """The images and short tags of the selected cells; exact ones where TensorRT or torch is named."""
     cells = session.project.cells
     chosen = session.published() if session.all_cells else cells.choose(session.request)
     exact = {"tensorrt", "torch"} & session.request.keys()
-    tags = [cells.tag(choice.cell) if exact else cells.short_tag(choice.cell) for choice in chosen]
-    return list(dict.fromkeys(tags))
+    names = [
+        (cells.variant(one.cell).image, cells.tag(one.cell) if exact else cells.short_tag(one.cell))
+        for one in chosen
+    ]
+    return list(dict.fromkeys(names))
 
 
 def _told(entry: Entry) -> str:
     return f"{entry.dated}  {entry.digest}"
 
 
-def _answer(one: RolledBack, namespace: Namespace) -> dict[str, Any]:
+def _answer(name: str, one: RolledBack) -> dict[str, Any]:
     return {
-        "name": f"{namespace.name(_IMAGE)}:{one.tag}",
+        "name": f"{name}:{one.tag}",
         "from": one.before.dated if one.before else None,
         "to": one.now.dated,
         "digest": one.now.digest,

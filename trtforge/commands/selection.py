@@ -24,7 +24,7 @@ _HELP = {
     "tensorrt": "auto, rtx, full, or a version.",
     "os": "Operating system: debian12.",
     "python": "Python of the image: 3.11.",
-    "variant": "Variant of the image: runtime.",
+    "variant": "Variant of the image: runtime, or serve (no torch).",
 }
 _SELECTORS = "Selectors"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from trtforge.errors import (
+    BuildError,
     EnvironmentLack,
     ForgeError,
     HashMismatch,
@@ -18,6 +19,7 @@ from trtforge.errors import (
     ResolutionError,
 )
 from trtforge.index.download import Web, sha256_of
+from trtforge.index.local_project import LocalProject
 from trtforge.index.offers import Need, Question, offers
 from trtforge.index.sdist import build_wheel
 from trtforge.patience import Patience, reason_of
@@ -78,7 +80,7 @@ def fetch(
         LockError: an index no longer offers a file that was locked.
         IndexUnreachable: an index does not answer, or stops answering half-way.
         EnvironmentLack: the disk has no room for the files.
-        BuildError: a source distribution does not build.
+        BuildError: a source distribution does not build; or a project of ours, or it gives another wheel.
     """
 
     def fail(_pins: Iterable[Pin], error: ForgeError) -> None:
@@ -131,6 +133,12 @@ class _Fetching:
             for sha256, pin in wanted.items()
             if not self.store.file("wheels", sha256, pin.filename).exists()
         ]
+        for pin in (pin for pin in missing if pin.name in self.sources.projects):
+            try:
+                self._make_here(pin)
+            except ForgeError as error:
+                self.fail([pin], error)
+        missing = [pin for pin in missing if pin.name not in self.sources.projects]
         if not missing:
             return
         label = f"fetch {len(missing)} wheels" if len(missing) > 1 else f"fetch {missing[0].filename}"
@@ -162,6 +170,22 @@ class _Fetching:
                 web.stop()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+    def _make_here(self, pin: Pin) -> None:
+        """Make the wheel of a project of this repository: no index has it, and none is asked for it."""
+        project = LocalProject.here(self.sources.projects[pin.name])
+        if project.pin != pin:
+            raise BuildError(
+                f"{pin.filename} is to be made, and {project.folder.name}/ here gives another",
+                ("wanted", f"{pin.filename} sha256:{pin.sha256}"),
+                ("made", f"{project.pin.filename} sha256:{project.pin.sha256}"),
+                ("folder", str(project.folder)),
+                ("next", "start again; every worker needs the checkout of who started the work"),
+            )
+        with self.store.work_folder() as work:
+            made = work / pin.filename
+            made.write_bytes(project.wheel[1])
+            self.store.publish(made, self.store.file("wheels", pin.sha256, pin.filename))
 
     def _errands(self, missing: Sequence[Pin]) -> Iterator[_Errand]:
         """Where each file is: in the wheelhouse, or where the indexes say today."""

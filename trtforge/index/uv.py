@@ -50,12 +50,14 @@ class Sources:
     wheelhouse: a folder of wheels that is looked at first.
     offline: the wheelhouse alone: no index, no network.
     build: exact requirements for building source distributions ("setuptools==80.9.0", ...).
+    projects: name -> folder of the Python projects of this repository, whose wheels are made from it.
     """
 
     indexes: Mapping[str, str] = field(default_factory=dict)
     wheelhouse: Path | None = None
     offline: bool = False
     build: tuple[str, ...] = ()
+    projects: Mapping[str, Path] = field(default_factory=dict)
 
 
 def run_uv(

@@ -66,7 +66,7 @@ class Night:
             try:
                 with closing(self._attempt(dict(left), attempt, start)) as ended:
                     for task, done in ended:
-                        reports[task.tag] = done_report(task, done)
+                        reports[task.name] = done_report(task, done)
                         if done.error is None:
                             del left[task.recipe.key]
             except ForgeError as error:
@@ -76,9 +76,9 @@ class Night:
                     done = Done(
                         Outcome(task.chain), (), error, time.monotonic() - start, attempt, task.failure
                     )
-                    reports.setdefault(task.tag, done_report(task, done))
+                    reports.setdefault(task.name, done_report(task, done))
                 break
-        return [reports.get(task.tag) or untouched_report(task) for task in tasks]
+        return [reports.get(task.name) or untouched_report(task) for task in tasks]
 
     def _attempt(self, tasks: Mapping[str, Task], attempt: int, start: float) -> Generator[tuple[Task, Done]]:
         """Try these, by the key of their recipe, each once."""
@@ -91,7 +91,7 @@ class Night:
                 entries, error = self._promote(outcome, facts)
                 failure = None
                 if error and attempt < ATTEMPTS:
-                    self.progress.note(f"{task.tag}: {error.problem}; to be tried once more")
+                    self.progress.note(f"{task.name}: {error.problem}; to be tried once more")
                 else:
                     failure = self._remember(task, error)
                 yield task, Done(outcome, entries, error, time.monotonic() - start, attempt, failure)
@@ -130,11 +130,11 @@ class Night:
                 return before
             key, why = task.recipe.key, error.problem
             failure = (
-                before.again(key, self.day, why) if before else first_failure(task.tag, key, self.day, why)
+                before.again(key, self.day, why) if before else first_failure(task.name, key, self.day, why)
             )
             keep_failure(failure, self.namespace)
         except ForgeError as refusal:
-            self.progress.note(f"{task.tag}: its failing nights cannot be written down: {refusal.problem}")
+            self.progress.note(f"{task.name}: its failing nights cannot be written down: {refusal.problem}")
             return before
         return failure
 
@@ -160,7 +160,7 @@ def done_report(task: Task, done: Done) -> CellReport:
     smoke = done.outcome.reports.get(task.recipe.key)
     error = done.error
     report = CellReport(
-        cell=task.tag,
+        cell=task.name,
         result="failed" if error else "published",
         why=error.problem if error else task.why,
         facts=tuple(error.facts) if error else (),
@@ -177,7 +177,7 @@ def done_report(task: Task, done: Done) -> CellReport:
 def untouched_report(task: Task) -> CellReport:
     """What a cell is that was not worked on."""
     report = CellReport(
-        cell=task.tag,
+        cell=task.name,
         result=_RESULTS[task.action],
         why=task.why,
         nights=task.failure.nights if task.failure and task.action == "held" else (),

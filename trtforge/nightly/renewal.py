@@ -66,7 +66,7 @@ def renew(
         start = old.model_copy(update={"cells": {}})
         return project.locking(start, progress, cells=cells, wheels=wheels, **how)
 
-    inputs = inputs_checksum(cells.matrix, project.root / "images")
+    inputs = inputs_checksum(cells.matrix, project.root / "images", project.projects)
     refreshed = refresh(old, project.lockable(old), inputs, policy, locking)
     kept = dict(refreshed.kept)
     for tag, cell in refreshed.lock.cells.items():

@@ -40,7 +40,7 @@ class Task:
     before: its newest published image. failure: what is remembered of nights before.
     """
 
-    tag: str
+    name: str
     cell: Cell
     action: Action
     why: str
@@ -104,16 +104,17 @@ def tasks(
 
 
 def _task(cell: Cell, lock: Lock, recipes: Recipes, cells: Cells, seen: Seen, hold_after: int) -> Task:
-    tag = cells.tag(cell)
-    locked = lock.cells.get(tag)
+    name = cells.name(cell)
+    locked = lock.cells.get(name)
     if locked is None or locked.state != "locked":
-        return Task(tag, cell, "skip", f"not locked: {locked.reason if locked else 'nobody has locked it'}")
+        return Task(name, cell, "skip", f"not locked: {locked.reason if locked else 'nobody has locked it'}")
     chain = recipes.chain(cell, lock)
     facts = facts_of(cell, chain, cells)
-    before, failure = seen.catalogue.newest("tensorrt", tag), seen.failures.get(tag)
+    before = seen.catalogue.newest(chain[-1].image, cells.tag(cell))
+    failure = seen.failures.get(name)
 
     def task(action: Action, why: str) -> Task:
-        return Task(tag, cell, action, why, chain, facts, before, failure)
+        return Task(name, cell, action, why, chain, facts, before, failure)
 
     if before and all(map(seen.has, chain)):
         return task("up to date", f"its recipe is unchanged since {before.day}")
@@ -137,7 +138,7 @@ def _why(
     was = catalogue.packages(before)
     changed = sorted(name for name in now.keys() | was.keys() if now.get(name) != was.get(name))
     if not changed:
-        return "no package changed, but a template, a smoke test or another file of its recipe"
+        return "no version changed, but a file of its recipe: a template, a smoke test, a source of ours"
     named = [f"{name} {was.get(name, 'new')} -> {now.get(name, 'gone')}" for name in changed[:_NAMED]]
     more = [f"{len(changed) - _NAMED} more"] if len(changed) > _NAMED else []
     return ", ".join(named + more)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from trtforge.recipe import Recipe
 
 _AXES = {"os": ("os", "python"), "pytorch-cuda": ("cuda", "torch", "build", "os", "python")}
-"""The axes that decide the images of the chain which several cells share; a cell's own has all."""
+"""The axes that decide the images of the chain which several cells share; a cell's own has all, torch's if
+there is any."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,13 @@ def facts_of(cell: Cell, chain: Sequence[Recipe], cells: Cells) -> dict[str, Fac
 
 def _facts(cell: Cell, recipe: Recipe, cells: Cells) -> Facts:
     tags = tuple(ref.rpartition(":")[2] for ref in recipe.refs)
-    axes = {
-        axis: value for axis, value in cell.axes().items() if axis in _AXES.get(recipe.image, cell.axes())
-    }
+    owner = _owner(recipe.image, tags[-1], cells)
+    decide = _AXES.get(recipe.image) or [
+        axis for axis in cell.axes() if cells.variant(cell).torch or axis not in ("torch", "build")
+    ]
+    axes = {axis: value for axis, value in cell.axes().items() if axis in decide}
     return Facts(
-        tags=tags if _owner(tags[-1], cells) in (None, cell) else tags[:1],
+        tags=tags if owner is None or cells.name(owner) == cells.name(cell) else tags[:1],
         axes=axes,
         sm=cells.sm(cell) if "arch" in axes else (),
         driver=cells.matrix.axes.cuda[cell.cuda].driver if "cuda" in axes else "",
@@ -59,16 +62,17 @@ def _packages(recipe: Recipe) -> dict[str, str]:
     return dict(sorted(packages.items()))
 
 
-def _owner(tag: str, cells: Cells) -> Cell | None:
-    """The published cell whose short tag `tag` is. Cells of several flavours may have the same one: it
-    belongs to the cell that `publish` in matrix.yaml lists first, whichever is published last."""
-    return _owners(cells).get(tag)
+def _owner(image: str, tag: str, cells: Cells) -> Cell | None:
+    """The published cell whose short tag of `image` this is. Cells of several flavours may have the same: it
+    belongs to the one that `publish` in matrix.yaml lists first, whichever is published last."""
+    return _owners(cells).get((image, tag))
 
 
 @lru_cache(maxsize=1)
-def _owners(cells: Cells) -> dict[str, Cell]:
-    owners: dict[str, Cell] = {}
+def _owners(cells: Cells) -> dict[tuple[str, str], Cell]:
+    owners: dict[tuple[str, str], Cell] = {}
     for row in cells.matrix.publish:
         for choice in cells.choose(row.request()):
-            owners.setdefault(cells.short_tag(choice.cell), choice.cell)
+            named = cells.variant(choice.cell).image, cells.short_tag(choice.cell)
+            owners.setdefault(named, choice.cell)
     return owners

@@ -1,0 +1,44 @@
+# Rendered by trtforge from images/serve/Dockerfile.j2 for rtx1.7.1.116-cu12.1-ampere. Do not edit: change the template.
+FROM trtforge/os:debian12
+
+# tensorrt-rtx-cu12-libs 1.7.1.116, 89 MB, sha256:666666666666
+ADD layers/KEY-0.tar.gz /
+
+# bytecode of the large wheels above
+ADD layers/KEY-1.tar.gz /
+
+# onnx 1.23.2, 9.0 MB, sha256:999999999999
+ADD layers/KEY-2.tar.gz /
+
+# tensorrt-rtx-cu12-bindings 1.7.1.116, 1.0 MB, sha256:777777777777
+ADD layers/KEY-3.tar.gz /
+
+# tensorrt-rtx-cu12 1.7.1.116, 0.1 MB, sha256:888888888888
+ADD layers/KEY-4.tar.gz /
+
+# where the loader finds the libraries of tensorrt-rtx-cu12-libs
+ADD layers/KEY-5.tar.gz /
+
+# trtkit VERSION, SIZE MB, sha256:HASH
+ADD layers/KEY-6.tar.gz /
+
+COPY smoke/ /opt/smoke/
+
+ENV NVIDIA_VISIBLE_DEVICES="all" \
+    NVIDIA_DRIVER_CAPABILITIES="compute,utility" \
+    NVIDIA_REQUIRE_CUDA="cuda>=12.1"
+LABEL org.opencontainers.image.title="The service of trtkit on TensorRT 1.7.1.116, CUDA 12.1, for ampere" \
+      org.opencontainers.image.version="rtx1.7.1.116-cu12.1-ampere" \
+      io.trtforge.image="serve" \
+      io.trtforge.cuda="12.1" \
+      io.trtforge.driver="525" \
+      io.trtforge.tensorrt="1.7.1.116" \
+      io.trtforge.flavour="tensorrt-rtx" \
+      io.trtforge.arch="ampere" \
+      io.trtforge.sm="80,86" \
+      io.trtforge.recipe-key="RECIPE-KEY"
+USER 1000:1000
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/health', timeout=2)"]
+CMD ["trtkit", "serve", "/models", "--host", "0.0.0.0"]
