@@ -97,6 +97,17 @@ def current_gpu() -> Gpu:
     )
 
 
+def check_device() -> None:
+    """Wait for all that this process has queued on the device, whoever queued it.
+
+    Raises:
+        DeviceLost: nothing runs there any more; every library of the process that uses the GPU has lost it.
+        CudaError: something that was queued failed.
+        EnvironmentLack: there is no GPU.
+    """
+    _call("cudaDeviceSynchronize")
+
+
 def gpu_uuid(raw: bytes) -> str:
     """The 16 bytes of cudaDeviceProp.uuid as NVML writes them: "GPU-8f6c...-...-...-...-..."."""
     digits = raw.hex()

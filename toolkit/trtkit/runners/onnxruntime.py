@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from trtkit.cuda import check_device
 from trtkit.errors import EnvironmentLack, RequestError, WorkFailed
 from trtkit.runners import Tensors
 from trtkit.tensors import Profile, TensorSpec
@@ -91,6 +93,9 @@ class OnnxRuntimeRunner:
         try:
             results = self._session.run(self._names, dict(feeds))
         except Exception as error:  # its exception types are not public
+            if self._device == "cuda":
+                with suppress(EnvironmentLack):  # the binding of CUDA may be absent
+                    check_device()  # a lost GPU is told as that
             raise WorkFailed(
                 "ONNX Runtime could not run the model", ("because", str(error).splitlines()[0])
             ) from error
