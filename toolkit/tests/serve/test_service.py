@@ -18,24 +18,12 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from tests.serve.networks import WEIGHTS, classifier, doubling, row_sum, sum_and_difference, unchanged
-from tests.serve.running import Running, serving
+from tests.serve.running import Running, ask, serving
 from trtkit.images import image_tensor
 from trtkit.sidecar import Preprocess
 
 LABELS = ["ant", "bee", "cat", "dog"]
 PREPROCESS = {"resize": 40, "crop": 32}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture(scope="module")
-def twice(folder: Path) -> Iterator[Running]:
-    doubling(folder / "twice" / "model.onnx")
-    with serving(folder / "twice", "--max-request-bytes", "1000000") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +50,6 @@ def picture(colour: tuple[int, int, int] = (200, 30, 90), kind: str = "PNG") -> 
 
 def scores(image: bytes) -> Any:
     return image_tensor(image, Preprocess.model_validate(PREPROCESS)).mean((1, 2)) @ WEIGHTS
-
-
-def ask(values: list[list[float]], **changes: Any) -> dict[str, Any]:
-    shape = [len(values), len(values[0])]
-    return {"inputs": [{"name": "x", "shape": shape, "datatype": "FP32", "data": values, **changes}]}
 
 
 # KServe v2, through its own client library
@@ -278,35 +261,3 @@ def test_outputs_that_are_not_rows_are_served_one_request_at_a_time(tmp_path: Pa
     with serving(row_sum(tmp_path / "m.onnx")) as running:
         answer = running.client.post(running.infer, json=ask([[1, 2], [3, 4]])).json()
         assert answer["outputs"][0]["data"] == [4, 6]
-
-
-# Operation
-
-
-def test_health_ready_and_metrics(twice: Running) -> None:
-    assert twice.client.get("/health").json() == {"live": True}
-    assert twice.client.get("/ready").json() == {"ready": True, "name": "twice"}
-    before = twice.metrics()
-    twice.client.post(twice.infer, json=ask([[1.0], [2.0]]))
-    twice.client.post(twice.infer, content=b"?")
-    after = twice.metrics()
-    grown = {name: value - before[name] for name, value in after.items() if value != before.get(name, 0)}
-    assert grown['trtkit_requests_total{outcome="ok"}'] == 1
-    assert grown['trtkit_requests_total{outcome="bad-request"}'] == 1
-    assert (grown["trtkit_batch_rows_sum"], grown["trtkit_batch_rows_count"]) == (2, 1)
-    assert grown["trtkit_inference_seconds_sum"] > 0
-    assert grown['trtkit_request_seconds_count{outcome="ok"}'] == 1
-    assert (after["trtkit_queue_depth"], after["trtkit_in_flight"]) == (0, 0)
-
-
-def test_the_documentation_shows_every_address(twice: Running) -> None:
-    paths = twice.client.get("/openapi.json").json()["paths"]
-    assert {"/infer", "/v2/models/{name}/infer", "/health", "/ready", "/metrics", "/v2"} <= paths.keys()
-    assert "image/*" in paths["/infer"]["post"]["requestBody"]["content"]
-    assert twice.client.get("/docs").status_code == 200
-
-
-def test_the_wrong_method_is_told(twice: Running) -> None:
-    answer = twice.client.get("/infer")
-    assert answer.status_code == 405
-    assert answer.json()["error"] == "Method Not Allowed"
