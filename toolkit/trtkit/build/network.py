@@ -12,6 +12,7 @@ from trtkit.build.log import BuildLog
 from trtkit.devices import NO_GPU
 from trtkit.errors import EnvironmentLack, WorkFailed
 from trtkit.flavour import TensorRT
+from trtkit.onnx_graph import load_onnx
 from trtkit.tensors import TensorSpec
 
 
@@ -79,7 +80,7 @@ def parse_network(path: Path, shown: str, tensorrt: TensorRT, log: BuildLog) -> 
         ) from error
     network = builder.create_network(_creation_flags(tensorrt))
     parser = trt.OnnxParser(network, logger)
-    model = onnx.load(str(path), "protobuf", load_external_data=False)
+    model = load_onnx(path)
     _forget_unnamed(model.graph)
     if not parser.parse(model.SerializeToString(), str(path)):
         errors = map(parser.get_error, range(parser.num_errors))

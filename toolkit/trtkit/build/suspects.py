@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 
 import onnx
 
+from trtkit.onnx_graph import subgraphs
+
 BRANCHING = ("If", "Loop", "Scan")
 
 ABOUT_BRANCHES = ("graphScope.cpp", "IConditional")
@@ -47,6 +49,5 @@ def _branching(graph: onnx.GraphProto) -> Iterator[str]:
     for node in graph.node:
         if node.op_type in BRANCHING:
             yield f"{node.op_type} {node.name!r}" + (f": {IF_RULE}" if node.op_type == "If" else "")
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _branching(inner)
+        for inner in subgraphs(node):
+            yield from _branching(inner)

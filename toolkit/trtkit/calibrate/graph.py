@@ -13,6 +13,7 @@ from onnx import TensorProto
 
 from trtkit.build.onnx_file import read_onnx
 from trtkit.errors import RequestError, WorkFailed
+from trtkit.onnx_graph import load_onnx
 from trtkit.sidecar import file_sha256
 from trtkit.tensors import TensorSpec
 
@@ -52,7 +53,7 @@ def read_graph(path: Path) -> Graph:
     _check(path, model)
     large = model.ByteSize() >= TWO_GIB
     if large or _needs_folding(model):
-        model = _folded(path, large)
+        model = _folded(model, path.name, large)
     else:
         model = onnx.shape_inference.infer_shapes(model)
     used = {node.domain for node in model.graph.node} | {""}
@@ -71,7 +72,7 @@ def network_sha256(path: Path) -> str:
     """Of the file, and of those beside it that hold its weights, if any do."""
     outside = {
         entry.value
-        for tensor in onnx.load(str(path), load_external_data=False).graph.initializer
+        for tensor in load_onnx(path).graph.initializer
         for entry in tensor.external_data
         if entry.key == "location"
     }
@@ -83,7 +84,9 @@ def save_model(model: onnx.ModelProto, path: Path) -> None:
     """Write it; what is too large for one file has its weights in `path` + ".data"."""
     path.parent.mkdir(parents=True, exist_ok=True)
     large = model.ByteSize() >= TWO_GIB
-    onnx.save(model, str(path), save_as_external_data=large, location=path.name + ".data" if large else None)
+    location = path.name + ".data" if large else None
+    # The format is named: onnx.save would write a file called .json as text.
+    onnx.save(model, str(path), "protobuf", save_as_external_data=large, location=location)
 
 
 def _check(path: Path, model: onnx.ModelProto) -> None:
@@ -120,7 +123,8 @@ def _needs_folding(model: onnx.ModelProto) -> bool:
     )
 
 
-def _folded(path: Path, large: bool) -> onnx.ModelProto:
+def _folded(model: onnx.ModelProto, name: str, large: bool) -> onnx.ModelProto:
+    """`model`, which is used up, with all constants as initializers. name: of its file."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     logger = logging.getLogger("onnxruntime.quantization.shape_inference")
@@ -128,11 +132,11 @@ def _folded(path: Path, large: bool) -> onnx.ModelProto:
     try:
         with tempfile.TemporaryDirectory(prefix="trtkit-") as folder:
             out = Path(folder, "folded.onnx")
-            quant_pre_process(path, out, skip_symbolic_shape=True, save_as_external_data=large)
+            quant_pre_process(model, out, skip_symbolic_shape=True, save_as_external_data=large)
             return onnx.load(str(out))
     except Exception as error:  # ONNX Runtime's exception types are not public
         raise WorkFailed(
-            f"ONNX Runtime cannot prepare {path.name} for quantisation",
+            f"ONNX Runtime cannot prepare {name} for quantisation",
             ("because", str(error).splitlines()[0]),
             ("next", "see whether it runs at all (trtkit verify), or export it again"),
         ) from error

@@ -17,6 +17,7 @@ from onnx import NodeProto, numpy_helper
 from trtkit.calibrate.graph import Graph
 from trtkit.calibrate.placement import Edge, Placement
 from trtkit.calibrate.ranges import Range
+from trtkit.onnx_graph import names_in
 
 QMAX = 127
 """The range of INT8 is -127 to 127, so that it is symmetric."""
@@ -41,11 +42,12 @@ def quantised(graph: Graph, placement: Placement, ranges: Mapping[str, Range]) -
     for edge in placement.edges:
         edges.setdefault(edge.node, []).append(edge)
     pairs: dict[tuple[str, int | None], str] = {}
+    used = names_in(graph.model.graph)
     for node in nodes:
         for edge in edges.get(node.name, ()):
             key = edge.tensor, edge.axis
             if key not in pairs:
-                pairs[key] = _add_pair(model, edge, _scale(graph, edge, ranges))
+                pairs[key] = _add_pair(model, edge, _scale(graph, edge, ranges), used)
             node.input[edge.index] = pairs[key]
         model.graph.node.append(node)
     return model
@@ -65,10 +67,16 @@ def _scale(graph: Graph, edge: Edge, ranges: Mapping[str, Range]) -> NDArray[np.
     return np.where(scale < HALF_NORMAL, kept, scale).astype(np.float32)
 
 
-def _add_pair(model: onnx.ModelProto, edge: Edge, scale: NDArray[np.float32]) -> str:
-    """Append the pair, and its scale and zero point; the name of what the DQ gives."""
+def _add_pair(model: onnx.ModelProto, edge: Edge, scale: NDArray[np.float32], used: set[str]) -> str:
+    """Append the pair, and its scale and zero point; the name of what the DQ gives.
+
+    used: the network's names, which the new ones are none of, and are added to.
+    """
     base = edge.tensor if edge.axis is None else f"{edge.tensor}_axis{edge.axis}"
-    names = {part: f"{base}_{part}" for part in ("scale", "zero_point", "quantised", "dequantised")}
+    names = _names(base)
+    while not used.isdisjoint(names.values()):
+        names = _names(base := f"{base}_")
+    used.update(names.values())
     zero = np.zeros(scale.shape, np.int8)
     model.graph.initializer.extend(
         [numpy_helper.from_array(scale, names["scale"]), numpy_helper.from_array(zero, names["zero_point"])]
@@ -80,6 +88,10 @@ def _add_pair(model: onnx.ModelProto, edge: Edge, scale: NDArray[np.float32]) ->
         ]
     )
     return names["dequantised"]
+
+
+def _names(base: str) -> dict[str, str]:
+    return {part: f"{base}_{part}" for part in ("scale", "zero_point", "quantised", "dequantised")}
 
 
 def _node(kind: str, edge: Edge, tensor: str, names: dict[str, str], out: str) -> NodeProto:

@@ -17,8 +17,9 @@ from onnx import TensorProto, numpy_helper
 from onnx.inliner import inline_local_functions
 
 from trtkit.errors import WorkFailed
+from trtkit.onnx_graph import graphs, with_value_types
 from trtkit.precision.bfloat import retype_as_bfloat16
-from trtkit.precision.graph import graphs, join_casts, lift_constants, sort_nodes, with_value_types
+from trtkit.precision.graph import join_casts, lift_constants, sort_nodes
 from trtkit.precision.held import QUANTISERS, is_converted
 
 Half = Literal["fp16", "bf16"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from trtkit.errors import TrtkitError
-from trtkit.precision.graph import with_value_types
+from trtkit.onnx_graph import with_value_types
 
 MASK = -1e8
 """Values from here down are a mask's minus infinity, for which FP16's least does as well."""

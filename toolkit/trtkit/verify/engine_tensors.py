@@ -10,8 +10,7 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
-from trtkit.onnx_graph import outputs_of
-from trtkit.precision.graph import with_value_types
+from trtkit.onnx_graph import outputs_of, with_value_types
 from trtkit.runners import Tensors
 from trtkit.sidecar import Sidecar
 from trtkit.verify.bisect import Values

@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from trtkit.onnx_graph import outputs_of, spec_bytes, tensor_specs
+from trtkit.precision import element_types
 from trtkit.runners import Tensors
 from trtkit.runners.onnxruntime import OnnxRuntimeRunner
 from trtkit.tensors import Shape
@@ -19,17 +20,9 @@ _ONE_MESSAGE = 2**31 - 1
 """A protobuf message's most bytes; a larger model keeps its weights beside it."""
 
 
-def computes_in(model: onnx.ModelProto, element: int) -> bool:
-    """Whether it has weights of this onnx.TensorProto.DataType, or casts to it."""
-    return any(one.data_type == element for one in model.graph.initializer) or any(
-        node.op_type == "Cast" and any(one.name == "to" and one.i == element for one in node.attribute)
-        for node in model.graph.node
-    )
-
-
 def runs_in_half(model: onnx.ModelProto) -> bool:
     """Whether it computes in FP16 somewhere."""
-    return computes_in(model, onnx.TensorProto.FLOAT16)
+    return onnx.TensorProto.FLOAT16 in element_types(model)
 
 
 def with_barriers(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -10,11 +10,12 @@ import onnx
 from trtkit.build.onnx_file import read_onnx
 from trtkit.devices import NO_GPU, gpus
 from trtkit.errors import EnvironmentLack, RequestError, TrtkitError
+from trtkit.precision import held_precision
 from trtkit.runners import Runner
 from trtkit.runners.onnxruntime import OnnxRuntimeRunner
 from trtkit.sidecar import Precision, Sidecar, file_sha256, read_sidecar
 from trtkit.tensors import Profile, TensorSpec
-from trtkit.verify.marked import computes_in, marked_runner, runs_in_half, with_barriers
+from trtkit.verify.marked import marked_runner, runs_in_half, with_barriers
 from trtkit.verify.report import Check
 
 
@@ -42,24 +43,15 @@ def open_subject(path: Path, reference: Path | None) -> Subject:
     Raises:
         RequestError: it cannot be read, has no sidecar, or its sidecar is another's.
     """
-    if not path.exists():
-        raise RequestError(f"there is no file {path}")
+    if not path.is_file():
+        raise RequestError(f"there is no file {path}", ("next", "name an engine, or an ONNX file"))
     return _onnx(path) if path.suffix == ".onnx" else _engine(path, reference)
-
-
-def onnx_precision(model: onnx.ModelProto) -> Precision:
-    """The lowest that it computes in, as its nodes and weights say."""
-    if any(node.op_type in {"QuantizeLinear", "DequantizeLinear"} for node in model.graph.node):
-        return "int8"
-    if runs_in_half(model):
-        return "fp16"
-    return "bf16" if computes_in(model, onnx.TensorProto.BFLOAT16) else "fp32"
 
 
 def _onnx(path: Path) -> Subject:
     file = read_onnx(path)
     model = file.model
-    precision = onnx_precision(model)
+    precision = held_precision(model)
     checks: list[Check] = []
     runner: OnnxRuntimeRunner | None = None
     if runs_in_half(model):
