@@ -54,6 +54,12 @@ def doubles(_run: int, tensor: NDArray[Any]) -> NDArray[Any]:
     return tensor * 2
 
 
+def doubles_in_tf32(_run: int, tensor: NDArray[Any]) -> NDArray[Any]:
+    """As if its input had TF32's 10 bits of mantissa."""
+    cut = tensor.view(np.uint32) & np.uint32(0xFFFFE000)
+    return cut.view(np.float32) * 2
+
+
 def doubles_after(seconds: float, _run: int, tensor: NDArray[Any]) -> NDArray[Any]:
     time.sleep(seconds)
     return tensor * 2

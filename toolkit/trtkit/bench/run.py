@@ -9,13 +9,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from trtkit import __version__
-from trtkit.bench.contender import BASELINE, Contender, contenders
+from trtkit.bench.contender import BASELINE, ORDER, Contender, contenders
 from trtkit.bench.lane import Batch, Lane
 from trtkit.bench.machine import look
 from trtkit.bench.options import BenchOptions, Signature, signature_of
 from trtkit.bench.report import BatchResult, BenchReport
 from trtkit.bench.row import WarmUp
-from trtkit.runners import Tensors
 from trtkit.tensors import Shape
 
 Progress = Callable[[str], None]
@@ -90,30 +89,30 @@ def _measure_batch(
                 del batches[lane]
     results = {lane: batch.result() for lane, batch in batches.items()}
     baseline = next((result for lane, result in results.items() if lane.title == BASELINE), None)
-    outputs = reference.outputs if reference else {}
     for lane, result in results.items():
-        lane.keep(result.model_copy(update={**_agreement(lane, outputs), **_speedup(result, baseline)}))
+        agreement = _agreement(lane, reference) if reference and reference.outputs else {}
+        lane.keep(result.model_copy(update={**agreement, **_speedup(result, baseline)}))
 
 
 def _speedup(result: BatchResult, baseline: BatchResult | None) -> dict[str, Any]:
     return {"speedup": baseline.latency.mean / result.latency.mean} if baseline else {}
 
 
-def _agreement(lane: Lane, reference: Tensors) -> dict[str, Any]:
+def _agreement(lane: Lane, reference: Lane) -> dict[str, Any]:
     """How the row's outputs compare with the reference's: by name, or one by one where names differ."""
-    if not reference:
-        return {}
     # Not at the top: rows' processes import this too, and have no use for it.
     from trtkit.verify.comparison import compare
     from trtkit.verify.tolerance import TOLERANCES
 
-    if len(lane.outputs) != len(reference):
-        return {"disagreement": f"{len(lane.outputs)} outputs, the reference has {len(reference)}"}
-    same_names = lane.outputs.keys() == reference.keys()
-    mine = [lane.outputs[name] for name in reference] if same_names else list(lane.outputs.values())
+    if len(lane.outputs) != len(reference.outputs):
+        return {"disagreement": f"{len(lane.outputs)} outputs, the reference has {len(reference.outputs)}"}
+    same_names = lane.outputs.keys() == reference.outputs.keys()
+    mine = [lane.outputs[name] for name in reference.outputs] if same_names else list(lane.outputs.values())
+    # A row in FP32 is as far from a reference in TF32 as that is from FP32.
+    coarser = max(lane.precision, reference.precision, key=ORDER.index)
     compared = [
-        compare(one, other, TOLERANCES[lane.precision])
-        for one, other in zip(mine, reference.values(), strict=True)
+        compare(one, other, TOLERANCES[coarser])
+        for one, other in zip(mine, reference.outputs.values(), strict=True)
     ]
     cosines = [one.cosine for one in compared if one.cosine is not None]
     return {
