@@ -80,10 +80,23 @@ def _import(head: str) -> ModuleType:
 
 
 def _import_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    """The module in `path`, which runs once in a process, however often it is named.
+
+    Run twice, a file that defines a PyTorch operator would define it anew and free the first definition,
+    which its models still call: a segmentation fault.
+    """
+    # Named after the whole path, it hides no other module, as random.py would.
+    name = re.sub(r"\W", "_", str(path.resolve()))
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # a name that ends in .py
     assert spec.loader is not None  # always has a loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses and pickles look their module up there
-    spec.loader.exec_module(module)
+    sys.modules[name] = module  # dataclasses and pickles look their module up there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]  # half of it is none
+        raise
     return module

@@ -14,6 +14,7 @@ from trtkit.cli import main
 from trtkit.errors import EnvironmentLack, RequestError, WorkFailed
 from trtkit.export import ExportOptions, UnsupportedOperator, export_onnx
 from trtkit.export.report import ExportReport
+from trtkit.object_reference import named_object
 from trtkit.runners.onnxruntime import OnnxRuntimeRunner
 from trtkit.tensors import TensorSpec
 
@@ -33,10 +34,8 @@ def exported(name: str, to: Path, **options: Any) -> ExportReport:
 
 def saved(name: str, to: Path, **arguments: Any) -> str:
     """A file that a function of networks.py wrote."""
-    from tests.export import networks
-
     path = to / f"{name}.{'pt2' if name == 'program' else 'pt'}"
-    getattr(networks, name)(str(path), **arguments)
+    named_object(source(name))(str(path), **arguments)
     return str(path)
 
 
@@ -397,6 +396,12 @@ class TestTheCommand:
         assert "Unbatched.onnx" in told
         assert "state float32 7" in told
         assert (tmp_path / "Unbatched.onnx").is_file()
+
+    def test_says_where_equality_proves_little(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert self.run(source("Zero"), "-o", str(tmp_path / "net.onnx"), "--input", "x:1x4") == 0
+        assert "PyTorch's own output is all-zero" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
         "options",

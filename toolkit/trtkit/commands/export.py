@@ -109,6 +109,9 @@ def _show(report: ExportReport) -> None:
             table.add_row(at, name, *map(_number, (it.max_abs, it.max_rel, it.cosine, it.top1)))
             at = ""
     console.print(table)
+    for name, it in report.comparisons[0].outputs.items():
+        if it.shared:
+            console.print(f"note: PyTorch's own {name} is {', '.join(it.shared)}, so this says little of it")
 
 
 def _number(value: float | None) -> str:

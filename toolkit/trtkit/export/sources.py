@@ -70,6 +70,10 @@ def _torchvision(name: str) -> Loaded:
         model = models.get_model(name, weights=None, **parts)
     except TypeError:
         model = models.get_model(name, weights=None)
+    for parameter in model.parameters():
+        # A vision transformer's head starts at zero: its output would be zero whatever became of the rest.
+        if parameter.ndim > 1 and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.02)
     return Loaded(model, inputs=(IMAGE,) if classifies else ())
 
 
