@@ -54,10 +54,9 @@ def doubles(_run: int, tensor: NDArray[Any]) -> NDArray[Any]:
     return tensor * 2
 
 
-def doubles_in_tf32(_run: int, tensor: NDArray[Any]) -> NDArray[Any]:
-    """As if its input had TF32's 10 bits of mantissa."""
-    cut = tensor.view(np.uint32) & np.uint32(0xFFFFE000)
-    return cut.view(np.float32) * 2
+def doubles_roughly(_run: int, tensor: NDArray[Any]) -> NDArray[Any]:
+    """Off by 2 in a thousand: more than FP32 may be, and less than TF32."""
+    return tensor * np.float32(2.004)
 
 
 def doubles_after(seconds: float, _run: int, tensor: NDArray[Any]) -> NDArray[Any]:
