@@ -15,7 +15,7 @@ from packaging.version import InvalidVersion, Version
 
 from trtkit.devices import Gpu
 from trtkit.errors import RequestError
-from trtkit.flavour import TensorRT
+from trtkit.flavour import TITLES, TensorRT
 from trtkit.sidecar import Sidecar
 
 RTX_SMS = (75, 80, 86, 89)
@@ -31,8 +31,6 @@ AMPERE = 80
 
 CROSS_MAJOR = {(8, 10), (10, 11)}
 """Majors (built with, run by) of version-compatible engines, besides the same one."""
-
-TITLES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 
 
 @dataclass(frozen=True)

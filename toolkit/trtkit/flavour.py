@@ -17,6 +17,9 @@ from trtkit.errors import EnvironmentLack
 
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
 
+TITLES: dict[Flavour, str] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
+"""What NVIDIA calls a flavour."""
+
 MODULES: dict[Flavour, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """A flavour's Python module; the first that imports is taken."""
 
@@ -49,8 +52,7 @@ class TensorRT:
         return self.flavour == "tensorrt-rtx"
 
     def __str__(self) -> str:
-        name = "TensorRT-RTX" if self.flavour == "tensorrt-rtx" else "TensorRT"
-        return f"{name} {self.version}"
+        return f"{TITLES[self.flavour]} {self.version}"
 
 
 def find_tensorrt() -> TensorRT:

@@ -112,7 +112,7 @@ def in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 
 
 def value_spec(value: onnx.ValueInfoProto) -> TensorSpec:
-    """An input or output as the file tells it; what it does not tell is taken for float32, and for a scalar."""
+    """An input or output as the file tells it; a type it does not tell is float32, a shape is a scalar's."""
     tensor = value.type.tensor_type
     untold = tensor.elem_type == onnx.TensorProto.UNDEFINED
     shape = tuple(size.dim_value if size.HasField("dim_value") else -1 for size in tensor.shape.dim)

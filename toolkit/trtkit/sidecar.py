@@ -44,12 +44,13 @@ class Caveat(BaseModel):
     """What is no error and yet worth knowing of an engine.
 
     kind: uncovered-shape, a shape that was named and that no profile covers; slow-precision, a GPU that is
-    not fast at the precision; precision, what a conversion could not look at; timing-cache, one not used.
+    not fast at the precision; precision, what a conversion could not look at; timing-cache, one not used;
+    calibration-cache, one of which nothing says what network it is of.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["uncovered-shape", "slow-precision", "precision", "timing-cache"]
+    kind: Literal["uncovered-shape", "slow-precision", "precision", "timing-cache", "calibration-cache"]
     text: str
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,9 @@ def test_an_unsupported_operator_is_named_with_its_node(
         ("conv.onnx --sm 86 --version-compatible", "version-compatible"),
         ("conv.onnx --sm 86 --hardware-compatibility ampere-plus", "hardware compatibility"),
         ("conv.onnx --sm 86 --preprocess bad.json", "bad.json"),
+        ("conv.onnx --sm 86 --preprocess none.json", "none.json"),
+        ("conv.onnx --sm 86 --labels none.txt", "none.txt"),
+        ("conv.onnx --sm 86 --labels conv.onnx", "conv.onnx"),
         ("none.onnx --sm 86", "none.onnx"),
         ("bad.json --sm 86", "bad.json"),
         ("--sm 86", "onnx"),
@@ -113,3 +118,28 @@ def test_a_wrong_request_is_told_in_one_error(
     assert shown.err.endswith("exit 2\n")
     assert shown.out == ""
     assert sorted(path.name for path in folder.iterdir()) == ["bad.json", "conv.onnx"]
+
+
+def test_a_network_may_be_called_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "net.json").write_bytes((folder / "conv.onnx").read_bytes())
+    assert build("net.json", "--sm", "86", "--json") == 0
+    assert Sidecar.model_validate_json(capsys.readouterr().out).precision == "fp16"
+
+
+def test_warnings_of_libraries_stay_out_of_what_is_printed(folder: Path) -> None:
+    """Warnings shown that Python hides by default, and with a note that polygraphy prints."""
+    code = (
+        "import sys; from trtkit.cli import main; from trtkit.trt_api import quiet_polygraphy\n"
+        "from trtkit.flavour import find_tensorrt; find_tensorrt(); quiet_polygraphy()\n"
+        "from polygraphy.logger import G_LOGGER; G_LOGGER.warning('a note')\n"
+        "main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-W", "default", "-c", code]
+    done = subprocess.run(
+        [*command, "build", str(folder / "conv.onnx"), "--sm", "86", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["sms"] == ["86"]
+    assert "polygraphy" not in done.stderr

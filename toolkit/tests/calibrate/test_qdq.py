@@ -135,3 +135,43 @@ def test_a_kept_node_reads_what_it_read_though_others_read_it_quantised(tmp_path
     after = {node.name: list(node.input) for node in int8(graph, "conv5").graph.node}
     assert after["conv5"] == before["conv5"] == ["x", "w3"]
     assert after["conv2"][0] == "x_dequantised"  # the same tensor
+
+
+def test_names_that_the_network_has_already_are_not_taken_again(tmp_path: Path) -> None:
+    path = networks.write_network(
+        tmp_path / "n.onnx",
+        """n (float[batch,8] x) => (float[batch,8] y) {
+          h = MatMul(x, x_scale)
+          x_dequantised_ = Mul(h, x__scale)
+          y = MatMul(x_dequantised_, w)
+        }""",
+        x_scale=(8, 8), x__scale=(8,), w=(8, 8),
+    )  # fmt: skip
+    model = int8(read_graph(path))
+    onnx.checker.check_model(model, full_check=True)
+    names = [tensor.name for tensor in model.graph.initializer]
+    assert len(set(names)) == len(names)
+    assert constants(model)["x_scale"].shape == (8, 8)
+    out = tmp_path / "int8.onnx"
+    save_model(model, out)
+    assert build_engine(out, tmp_path / "engine", BuildOptions(precision="int8", sms=("86",))).sms == ("86",)
+
+
+def test_it_is_written_as_onnx_whatever_the_file_is_called(tmp_path: Path) -> None:
+    model = int8(read_graph(networks.classifier(tmp_path / "n.onnx")))
+    save_model(model, tmp_path / "q.json")
+    assert (tmp_path / "q.json").read_bytes() == model.SerializeToString()
+
+
+@pytest.mark.parametrize("scale", ["f_scale", "w5_axis0_scale"])
+def test_tensorrt_builds_a_matrix_product_one_of_whose_scales_is_too_small_for_fp16(
+    scale: str, tmp_path: Path
+) -> None:
+    """Calibrators of others do not look at what FP16 can hold."""
+    model = int8(read_graph(networks.residual(tmp_path / "fp32.onnx")))
+    tensor = next(one for one in model.graph.initializer if one.name == scale)
+    small = np.full(tensor.dims, 1e-8, np.float32)
+    tensor.CopyFrom(numpy_helper.from_array(small, scale))
+    out = tmp_path / "int8.onnx"
+    save_model(model, out)
+    assert build_engine(out, tmp_path / "engine", BuildOptions(precision="int8", sms=("86",))).sms == ("86",)

@@ -182,7 +182,8 @@ class TestQuantised:
         scale.CopyFrom(numpy_helper.from_array(np.full(32, 1.3e-7, np.float32), "s_w"))
         kinds = {tensor.name: tensor.data_type for tensor in convert(model, "fp16").graph.initializer}
         assert kinds["s_w"] == TensorProto.FLOAT
-        assert kinds["s_image"] == TensorProto.FLOAT16
+        assert kinds["s_image"] == TensorProto.FLOAT  # the same layer's
+        assert kinds["s_y"] == TensorProto.FLOAT16
 
 
 def test_what_cannot_be_converted_is_an_error_and_no_broken_file() -> None:

@@ -2,7 +2,7 @@
 
 from trtkit.build.engine import BuildFailed, build_engine
 from trtkit.build.network import UnsupportedByTensorRT, UnsupportedNode
-from trtkit.build.options import BuildOptions, parse_bytes, parse_sms
+from trtkit.build.options import BuildOptions, parse_bytes, parse_sms, read_labels
 
 __all__ = [
     "BuildFailed",
@@ -12,4 +12,5 @@ __all__ = [
     "build_engine",
     "parse_bytes",
     "parse_sms",
+    "read_labels",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
+from trtkit.build.calibration_cache import calibrator_class
 from trtkit.build.interrupt import Interrupt
 from trtkit.build.network import Network
 from trtkit.build.options import BuildOptions
@@ -12,6 +14,7 @@ from trtkit.errors import RequestError
 from trtkit.flavour import TensorRT
 from trtkit.sidecar import HardwareCompatibility
 from trtkit.tensors import Profile
+from trtkit.trt_api import quiet_polygraphy
 
 HARDWARE_LEVELS: dict[HardwareCompatibility, str] = {
     "ampere-plus": "AMPERE_PLUS",
@@ -33,8 +36,6 @@ def make_config(
     Raises:
         RequestError: this TensorRT has no such option.
     """
-    from polygraphy.logger import G_LOGGER
-
     trt = tensorrt.module
     common = {
         "profiles": [_polygraphy_profile(profile)],
@@ -44,7 +45,10 @@ def make_config(
         "version_compatible": options.version_compatible,
         "progress_monitor": interrupt.monitor(trt),
     }
-    with G_LOGGER.verbosity(G_LOGGER.CRITICAL):
+    quiet_polygraphy()
+    with warnings.catch_warnings():
+        # polygraphy sets a timing cache for TensorRT-RTX as well, which has none and warns of that.
+        warnings.simplefilter("ignore", DeprecationWarning)
         make = _rtx(sms, common) if tensorrt.flavour == "tensorrt-rtx" else _full(options, tensorrt, common)
         config = make(network.builder, network.network)
     # On by default, and polygraphy leaves it so for TensorRT-RTX.
@@ -69,7 +73,7 @@ def _full(options: BuildOptions, tensorrt: TensorRT, common: dict[str, Any]) -> 
         bf16=options.precision == "bf16",
         int8=options.precision == "int8",
         precision_constraints="prefer" if constrains(options) else None,
-        calibrator=_calibrator(options) if options.precision == "int8" else None,
+        calibrator=_calibrator(options, tensorrt) if options.precision == "int8" else None,
         **common,
     )
 
@@ -89,13 +93,15 @@ def _polygraphy_profile(profile: Profile) -> Any:
     return shapes
 
 
-def _calibrator(options: BuildOptions) -> Any:
+def _calibrator(options: BuildOptions, tensorrt: TensorRT) -> Any:
     """The calibrator that was given, or one that has nothing but the cache."""
     from polygraphy.backend.trt import Calibrator
 
-    if options.calibrator is not None or options.calibration_cache is None:
+    cache = options.calibration_cache
+    if options.calibrator is not None or cache is None:
         return options.calibrator
-    return Calibrator(data_loader=[], cache=str(options.calibration_cache))
+    base = getattr(tensorrt.module, calibrator_class(cache))
+    return Calibrator(data_loader=[], cache=str(cache), BaseClass=base)
 
 
 def _hardware_level(options: BuildOptions, tensorrt: TensorRT) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trtkit import __version__
+from trtkit.build.calibration_cache import check_tied
 from trtkit.build.config import make_config
 from trtkit.build.interrupt import Interrupt
 from trtkit.build.layers import inspect_layers, logged_layers
@@ -76,6 +77,7 @@ def build_engine(
         source.inputs, source.dimensions, options.min_shapes, options.opt_shapes, options.max_shapes
     )
     missed = uncovered(source.inputs, profile, options.must_cover)
+    untied = _untied(onnx, options, tensorrt)
     slow = slow_precision(options.precision, sms, tensorrt.flavour)
     log, interrupt = BuildLog(follow), Interrupt()
     with tempfile.TemporaryDirectory(prefix="trtkit-build-") as scratch:
@@ -114,6 +116,7 @@ def build_engine(
             *(Caveat(kind="uncovered-shape", text=text) for text in missed),
             *(Caveat(kind="slow-precision", text=text) for text in slow),
             *typed.caveats,
+            *(Caveat(kind="calibration-cache", text=text) for text in untied),
             *cached,
         ),
     )
@@ -133,6 +136,12 @@ def _write(engine: Path, plan: Any) -> None:
         new.replace(engine)
     finally:
         new.unlink(missing_ok=True)
+
+
+def _untied(onnx: Path, options: BuildOptions, tensorrt: TensorRT) -> tuple[str, ...]:
+    cache = options.calibration_cache
+    used = tensorrt.calibrates and options.precision == "int8" and options.calibrator is None
+    return tuple(filter(None, [check_tied(cache, onnx)])) if used and cache and cache.is_file() else ()
 
 
 def _gpu_here(tensorrt: TensorRT) -> Gpu | None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from trtkit.trt_api import ERRORS, make_logger
+
 KEPT = 40
 """Lines kept for an error."""
 
@@ -38,7 +40,7 @@ class BuildLog:
 
     def take(self, severity: str, message: str) -> None:
         """One message; `severity` as trt.ILogger.Severity calls it."""
-        if severity in ("ERROR", "INTERNAL_ERROR"):
+        if severity in ERRORS:
             self.errors.append(message)
         if severity != "VERBOSE":
             self.tail.append(message)
@@ -54,13 +56,4 @@ class BuildLog:
 
     def logger(self, trt: ModuleType) -> Any:
         """A trt.ILogger that fills this log. It has to live as long as what is made with it."""
-        log = self
-
-        class Logger(trt.ILogger):  # type: ignore[name-defined,misc]
-            def __init__(self) -> None:
-                trt.ILogger.__init__(self)
-
-            def log(self, severity: Any, message: str) -> None:
-                log.take(severity.name, message)
-
-        return Logger()
+        return make_logger(trt, self.take)

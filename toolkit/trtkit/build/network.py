@@ -14,6 +14,7 @@ from trtkit.errors import EnvironmentLack, WorkFailed
 from trtkit.flavour import TensorRT
 from trtkit.onnx_graph import load_onnx
 from trtkit.tensors import TensorSpec
+from trtkit.trt_api import DTYPES
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,6 @@ def _refused(error: Any, nodes: Any, log: BuildLog) -> UnsupportedNode:
         operator=error.node_operator() or (node.op_type if node else last_operator),
         reason=f"{error.code().name}: {error.desc()}{where}",
     )
-
-
-DTYPES = {
-    "FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "BOOL": "bool", "UINT8": "uint8",
-    "INT8": "int8", "INT32": "int32", "INT64": "int64", "FP8": "float8_e4m3fn", "INT4": "int4",
-    "FP4": "float4_e2m1fn",
-}  # fmt: skip
-"""trt.DataType -> numpy's or ml_dtypes' name."""
 
 
 def _spec(tensor: Any) -> TensorSpec:

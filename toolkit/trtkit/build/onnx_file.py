@@ -34,7 +34,11 @@ def read_onnx(path: Path) -> OnnxFile:
     """
     model = load_onnx(path)
     if not model.graph.node or not model.graph.output:
-        raise RequestError(f"{path.name} holds no network", ("because", "it has no nodes or outputs"), ("next", "export it again: trtkit export"))
+        raise RequestError(
+            f"{path.name} holds no network",
+            ("because", "it has no nodes or outputs"),
+            ("next", "export it again: trtkit export"),
+        )
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:

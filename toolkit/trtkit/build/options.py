@@ -61,6 +61,22 @@ class BuildOptions:
     labels: tuple[str, ...] = ()
 
 
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The names of the classes: the lines of `path`.
+
+    Raises:
+        RequestError: there is no such file, or it is not text.
+    """
+    if not path.is_file():
+        raise RequestError(f"there is no file of labels {path}", ("next", "name one with a class a line"))
+    try:
+        return tuple(path.read_text(encoding="utf-8").splitlines())
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            f"{path.name} is not text in UTF-8", ("because", str(error)), ("next", "write a class a line")
+        ) from error
+
+
 UNITS = {
     "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
     "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40,

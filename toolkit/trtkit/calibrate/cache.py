@@ -68,6 +68,8 @@ def read_cache(path: Path) -> CalibrationCache | None:
         return CalibrationCache.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
+    except IsADirectoryError:
+        raise RequestError(f"{path} is a folder", ("next", "name a file in it")) from None
     except ValidationError as error:
         first = error.errors()[0]
         raise RequestError(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trtkit.build import BuildOptions, build_engine
+from trtkit.build.calibration_cache import tie
 from trtkit.build.onnx_file import read_onnx
 from trtkit.calibrate.options import CalibrateOptions, Method
 from trtkit.calibrate.samples import Feeds
@@ -18,6 +19,7 @@ from trtkit.calibrate.sources import open_source
 from trtkit.calibrate.split import Split
 from trtkit.errors import RequestError
 from trtkit.flavour import TensorRT, find_tensorrt
+from trtkit.trt_api import quiet_polygraphy
 
 CLASSES: dict[Method, str] = {"entropy": "IInt8EntropyCalibrator2", "minmax": "IInt8MinMaxCalibrator"}
 
@@ -28,8 +30,7 @@ def trt_calibrator(samples: Iterable[Feeds], cache: Path | None, method: Method,
     Args:
         samples: feeds as numpy arrays, all of one shape: that of the profile's `opt`. It is iterated anew
             each time the calibrator is reset: no generator.
-        cache: a file that TensorRT writes scales to and reads them from. It does not say of which network:
-            one of another network with the same names would be used.
+        cache: a file that TensorRT writes scales to and reads them from, whatever network they are of.
         method: "entropy" or "minmax".
 
     Raises:
@@ -38,6 +39,7 @@ def trt_calibrator(samples: Iterable[Feeds], cache: Path | None, method: Method,
     _check(method, tensorrt)
     from polygraphy.backend.trt import Calibrator
 
+    quiet_polygraphy()
     base = getattr(tensorrt.module, CLASSES[method])
     return Calibrator(samples, cache=str(cache) if cache else None, BaseClass=base)
 
@@ -46,7 +48,8 @@ def calibrate_in_tensorrt(onnx: Path, options: CalibrateOptions) -> Path:
     """Let TensorRT calibrate `onnx` on the GPU; the cache it wrote, which `trtkit build` takes.
 
     The engine that is built for that has the samples' shape alone, and is thrown away. The cache is always
-    written anew: TensorRT would use an old one of another network without asking.
+    written anew: TensorRT would use an old one of another network without asking. So that `trtkit build` does
+    not, a JSON file beside it says of which network it is.
 
     Raises:
         RequestError: this TensorRT has no calibrators, no cache is named, or the samples are not right.
@@ -72,6 +75,7 @@ def calibrate_in_tensorrt(onnx: Path, options: CalibrateOptions) -> Path:
             BuildOptions(precision="int8", opt_shapes=dynamic, calibrator=calibrator),
         )
         cache.replace(options.cache)
+    tie(options.cache, onnx)
     return options.cache
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from trtkit.sidecar import Preprocess, Sidecar
+    from trtkit.sidecar import Sidecar
 
 
 class PrecisionName(str, Enum):
@@ -81,7 +81,8 @@ def build(
     json: Annotated[bool, typer.Option("--json", help="Print the sidecar as JSON.")] = False,
 ) -> None:
     """Build a TensorRT engine from an ONNX file, and a sidecar that says where it runs."""
-    from trtkit.build import BuildOptions, build_engine, parse_bytes, parse_sms
+    from trtkit.build import BuildOptions, build_engine, parse_bytes, parse_sms, read_labels
+    from trtkit.commands.preprocess import parse_preprocess
     from trtkit.tensors import parse_shapes
 
     engine = out or onnx.with_name(f"{onnx.stem}.{precision.value}.engine")
@@ -101,8 +102,8 @@ def build(
         io_types=io_types.value,
         keep_fp32=tuple(keep_fp32 or ()),
         keep_fp16=tuple(keep_fp16 or ()),
-        preprocess=_preprocess(preprocess),
-        labels=tuple(labels.read_text(encoding="utf-8").splitlines()) if labels else (),
+        preprocess=parse_preprocess(preprocess) if preprocess else None,
+        labels=read_labels(labels) if labels else (),
     )
     follow = (lambda line: typer.echo(line, err=True)) if verbose else None
     sidecar = build_engine(onnx, engine, options, follow)
@@ -112,36 +113,17 @@ def build(
         _show(sidecar, engine)
 
 
-def _preprocess(text: str) -> Preprocess | None:
-    from pydantic import ValidationError
-
-    from trtkit.errors import RequestError
-    from trtkit.sidecar import Preprocess
-
-    if text in ("", "imagenet"):
-        return Preprocess() if text else None
-    try:
-        return Preprocess.model_validate_json(Path(text).read_bytes())
-    except ValidationError as error:
-        reason = error.errors()[0]
-        raise RequestError(
-            f"{text} does not say how images are preprocessed",
-            ("because", f"{'.'.join(map(str, reason['loc'])) or 'JSON'}: {reason['msg']}"),
-            ("next", 'write {"resize": 256, "crop": 224, "mean": [r, g, b], "std": [r, g, b]}'),
-        ) from error
-
-
 def _show(sidecar: Sidecar, engine: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from trtkit.flavour import TITLES
     from trtkit.tensors import shape_text
 
-    name = "TensorRT-RTX" if sidecar.flavour == "tensorrt-rtx" else "TensorRT"
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("engine", f"{engine}  {engine.stat().st_size / 1e6:.1f} MB")
     table.add_row("precision", sidecar.precision.upper())
-    table.add_row("for", f"SM {', '.join(sidecar.sms)}; {name} {sidecar.tensorrt_version}")
+    table.add_row("for", f"SM {', '.join(sidecar.sms)}; {TITLES[sidecar.flavour]} {sidecar.tensorrt_version}")
     for spec in sidecar.inputs:
         span = sidecar.profile.get(spec.name)
         shapes = f"  {' / '.join(map(shape_text, (span.min, span.opt, span.max)))}" if span else ""

@@ -38,6 +38,8 @@ def inspect(
 
     if not model.is_file():
         raise RequestError(f"there is no file {model}", ("next", "name an ONNX file, or an engine"))
+    if svg is not None and not svg.absolute().parent.is_dir():
+        raise RequestError(f"there is no folder {svg.parent}", ("next", "make it, or give another --svg"))
     found: OnnxInspection | EngineInspection
     if model.suffix == ".onnx":
         found = inspect_onnx(model, batch=batch, shapes=parse_shapes(shapes))
@@ -86,7 +88,9 @@ def _show(found: OnnxInspection | EngineInspection) -> None:
 
 
 def _engine(found: EngineInspection) -> tuple[list[tuple[str, str]], Sequence[Layer]]:
-    name = "TensorRT-RTX" if found.flavour == "tensorrt-rtx" else "TensorRT"
+    from trtkit.flavour import TITLES
+
+    name = TITLES[found.flavour]
     memory = "unknown" if found.device_memory is None else f"{_size(found.device_memory)} a context"
     facts = [
         ("engine", f"{found.file}, {_size(found.size)}"),

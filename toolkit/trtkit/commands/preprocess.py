@@ -14,10 +14,12 @@ def parse_preprocess(text: str) -> Preprocess:
     """ "imagenet", or a JSON file of `Preprocess`'s fields.
 
     Raises:
-        RequestError: the file does not hold that.
+        RequestError: there is no such file, or it does not hold that.
     """
     if text == "imagenet":
         return Preprocess()
+    if not Path(text).is_file():
+        raise RequestError(f"there is no file {text}", ("next", "give a JSON file, or imagenet"))
     try:
         return Preprocess.model_validate_json(Path(text).read_bytes())
     except ValidationError as error:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from trtkit.build.onnx_file import read_onnx
 from trtkit.devices import NO_GPU, gpus
 from trtkit.errors import RequestError, TrtkitError
+from trtkit.flavour import Flavour
 from trtkit.inspect.engine_layers import engine_layers, origins
 from trtkit.inspect.layer import Layer, counts
 from trtkit.inspect.onnx_layers import Specs, fused_layers, onnx_layers, optimised
@@ -64,7 +65,7 @@ class EngineInspection(_Frozen):
 
     file: str
     size: int
-    flavour: str
+    flavour: Flavour
     tensorrt_version: str
     sms: tuple[str, ...]
     precision: str

@@ -6,10 +6,11 @@ from FP32 anew. NVIDIA's nvidia-modelopt has a converter too, which needs CuPy a
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import Literal
 
+import networkx as nx
 import numpy as np
 import onnx
 from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
@@ -17,7 +18,7 @@ from onnx import TensorProto, numpy_helper
 from onnx.inliner import inline_local_functions
 
 from trtkit.errors import WorkFailed
-from trtkit.onnx_graph import graphs, with_value_types
+from trtkit.onnx_graph import graphs, outputs_of, with_value_types
 from trtkit.precision.bfloat import retype_as_bfloat16
 from trtkit.precision.graph import join_casts, lift_constants, sort_nodes
 from trtkit.precision.held import QUANTISERS, is_converted
@@ -45,6 +46,9 @@ REFUSED: dict[Half, frozenset[str]] = {
 
 NOT_FOR_TENSORRT = frozenset({"Max", "Min"})
 """Operators that ONNX Runtime's converter leaves in FP32 for want of its own kernels; TensorRT has them."""
+
+REORDERING = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+"""Operators behind which the values are those of their first input."""
 
 QDQ_OPSET = 19
 """From which opset on Q/DQ nodes take FP16 scales (ONNX operator changelog)."""
@@ -132,6 +136,7 @@ def _upgraded(model: onnx.ModelProto, to: str) -> onnx.ModelProto:
 def _stay(model: onnx.ModelProto, to: Half, patterns: Collection[str], blocked: Collection[str]) -> list[str]:
     """Names of the nodes that stay in FP32."""
     scales = {tensor.name: tensor for tensor in model.graph.initializer}
+    spoilt = _spoilt_pairs(model.graph, scales)
     wide: set[str] = set()
     names = []
     for node in model.graph.node:
@@ -141,7 +146,7 @@ def _stay(model: onnx.ModelProto, to: Half, patterns: Collection[str], blocked: 
             or node.op_type in FP32_ALONE
             or (to == "fp16" and node.op_type in OVERFLOWING)
             or any(fnmatchcase(node.name, pattern) for pattern in patterns)
-            or (node.op_type in QUANTISERS and _spoilt(scales.get(node.input[1])))
+            or node.name in spoilt
         )
         carried = [name for name in node.input if name and name not in scales]
         if to == "fp16" and node.op_type in CARRYING and carried and wide.issuperset(carried):
@@ -150,6 +155,31 @@ def _stay(model: onnx.ModelProto, to: Half, patterns: Collection[str], blocked: 
             names.append(node.name)
             wide.update(node.output)
     return names
+
+
+def _spoilt_pairs(graph: onnx.GraphProto, scales: Mapping[str, TensorProto]) -> set[str]:
+    """Names of the Q/DQ nodes whose scales FP16 would spoil, and of those that a node takes beside them:
+    TensorRT refuses a matrix product whose operands have scales of different types (TensorRT-RTX 1.7)."""
+    makers = {name: node for node in graph.node for name in outputs_of(node)}
+    together = nx.Graph()
+    for node in graph.node:
+        if node.op_type in QUANTISERS:
+            together.add_node(node.name)
+        fed = filter(None, (_quantiser_before(name, makers) for name in node.input))
+        beside = [one.name for one in fed] + [node.name] * (node.op_type == "DequantizeLinear")
+        nx.add_path(together, beside)
+    own = {
+        node.name for node in graph.node if node.op_type in QUANTISERS and _spoilt(scales.get(node.input[1]))
+    }
+    return {name for group in nx.connected_components(together) if group & own for name in group}
+
+
+def _quantiser_before(name: str, makers: Mapping[str, onnx.NodeProto]) -> onnx.NodeProto | None:
+    """The Q/DQ node that gives `name`, though its values are put in another order on the way."""
+    node = makers.get(name)
+    while node is not None and node.op_type in REORDERING:
+        node = makers.get(node.input[0])
+    return node if node is not None and node.op_type in QUANTISERS else None
 
 
 def _spoilt(scale: TensorProto | None) -> bool:

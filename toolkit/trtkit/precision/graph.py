@@ -10,6 +10,7 @@ from onnx import TensorProto, numpy_helper
 
 from trtkit.onnx_graph import in_order, inputs_of, subgraphs
 
+
 def lift_constants(graph: onnx.GraphProto) -> None:
     """Make initializers of Constant nodes, in place: a converter knows not all spellings of those."""
     kept = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from trtkit.cuda import current_gpu
@@ -13,6 +12,7 @@ from trtkit.errors import WorkFailed
 from trtkit.fit import check_fit
 from trtkit.flavour import TensorRT, find_tensorrt
 from trtkit.sidecar import Sidecar, read_sidecar
+from trtkit.trt_api import ERRORS, make_logger
 
 KEPT = 4
 """Error messages of TensorRT that an error of ours repeats."""
@@ -38,7 +38,7 @@ class LoadedEngine:
         check_fit(self.sidecar, self.tensorrt, current_gpu())
         trt = self.tensorrt.module
         self._errors: deque[str] = deque(maxlen=KEPT)
-        self._logger = _logger(trt, self._errors)
+        self._logger = make_logger(trt, self._note)
         if self.tensorrt.flavour == "tensorrt":
             trt.init_libnvinfer_plugins(self._logger, "")
         self._runtime = trt.Runtime(self._logger)
@@ -53,6 +53,10 @@ class LoadedEngine:
                 ("next", "build it again on this machine: trtkit build"),
             )
         self._jit = _JitCache(self.engine, path) if self.tensorrt.flavour == "tensorrt-rtx" else None
+
+    def _note(self, severity: str, message: str) -> None:
+        if severity in ERRORS:
+            self._errors.append(message)
 
     def new_context(self) -> Any:
         """A new trt.IExecutionContext, with the memory that its activations need.
@@ -105,17 +109,3 @@ class _JitCache:
         with suppress(OSError):
             new.write_bytes(content)
             new.replace(self._path)
-
-
-def _logger(trt: ModuleType, errors: deque[str]) -> Any:
-    """A trt.ILogger that keeps errors. It has to live as long as what is made with it."""
-
-    class Logger(trt.ILogger):  # type: ignore[name-defined,misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity.name in ("ERROR", "INTERNAL_ERROR"):
-                errors.append(message)
-
-    return Logger()

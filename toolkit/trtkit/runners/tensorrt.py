@@ -18,17 +18,14 @@ from numpy.typing import NDArray
 
 from trtkit.cuda import DeviceBuffer, HostBuffer, Stream
 from trtkit.errors import RequestError, WorkFailed
+from trtkit.flavour import TITLES
 from trtkit.runners import Tensors
 from trtkit.runners.engine import LoadedEngine
 from trtkit.tensors import Profile, Shape, ShapeRange, TensorSpec
+from trtkit.trt_api import DTYPES
 
-TITLES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
-
-TYPES = {
-    "FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "BOOL": "bool",
-    "INT8": "int8", "INT32": "int32", "INT64": "int64", "UINT8": "uint8",
-}  # fmt: skip
-"""trt.DataType -> numpy's name. The others (FP8, INT4, FP4) have no array that could hold them."""
+NO_ARRAY = {"FP8", "INT4", "FP4"}
+"""Members of trt.DataType that no array of numpy's holds as TensorRT has them in memory."""
 
 
 class TensorRTRunner:
@@ -164,8 +161,8 @@ def tensor_spec(trt: ModuleType, engine: Any, name: str) -> TensorSpec:
             (an input that is a shape).
     """
     kind = engine.get_tensor_dtype(name).name
-    spec = TensorSpec(name, TYPES.get(kind, kind), tuple(engine.get_tensor_shape(name)))
-    if kind not in TYPES:
+    spec = TensorSpec(name, DTYPES.get(kind, kind), tuple(engine.get_tensor_shape(name)))
+    if kind not in DTYPES or kind in NO_ARRAY:
         wrong = f"its type is {kind}"
     elif engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
         wrong = "its values are shapes, which TensorRT reads on the host"
