@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.verify.networks import in_fp16, overflowing, save
+from trtkit.cli import main
 from trtkit.devices import gpus
 from trtkit.verify import VerifyReport
 
@@ -44,3 +45,39 @@ def test_json_is_one_document_and_nothing_else(reference: Path) -> None:
     told = json.loads(done.stdout)
     assert told["status"] == "passed"
     assert VerifyReport.model_validate(told).status == "passed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("model.engine -r missing.onnx", "missing.onnx"),
+        ("missing.engine -r model.onnx", "missing.engine"),
+        ("model.onnx -r model.onnx --data missing.npz", "missing.npz"),
+        ("model.onnx", "nothing to compare with"),
+        (". -r model.onnx", "there is no file ."),
+        ("model.onnx -r .", "there is no file ."),
+    ],
+)
+def test_what_is_missing_is_a_wrong_request(
+    arguments: str,
+    said: str,
+    built: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(built)
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", *arguments.split()])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_picture_into_a_missing_folder_is_a_wrong_request(
+    reference: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect", str(reference), "--svg", "missing/net.svg"])
+    assert ended.value.code == 2
+    shown = capsys.readouterr()
+    assert "there is no folder missing" in shown.err
+    assert shown.out == ""

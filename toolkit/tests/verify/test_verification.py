@@ -8,10 +8,12 @@ import numpy as np
 import onnx
 import pytest
 
+from tests.tiny_network import network as tiny
 from tests.verify.networks import healthy, in_fp16, matrix, network, node, overflowing, save, with_weight
 from trtkit.devices import NO_GPU, gpus
 from trtkit.errors import RequestError
 from trtkit.precision.convert import convert
+from trtkit.runners.onnxruntime import OnnxRuntimeRunner
 from trtkit.verify import VerifyOptions, VerifyReport, verify
 from trtkit.verify.engine_tensors import build_marked
 from trtkit.verify.pathology import MEANING
@@ -168,3 +170,46 @@ def test_a_network_with_all_outputs_marked_builds(built: Path, tmp_path: Path) -
     assert {spec.name for spec in marked.outputs} == {"h1", "h2", "h3", "y"}
     assert marked.profile == sidecar.profile
     assert marked.precision == "fp16"
+
+
+def test_what_passes_is_not_bisected(reference: Path, tmp_path: Path) -> None:
+    subject = save(with_weight(healthy(), "w1", matrix(9)), tmp_path / "wrong.onnx")
+    good, bad = verify([reference, subject], VerifyOptions(reference=reference, bisect=True)).subjects
+    assert (good.status, good.bisected, good.bisection) == ("passed", None, None)
+    assert (bad.status, bad.bisected) == ("failed", "batch 1")
+
+
+def test_a_bisection_that_cannot_be_made_is_a_note_and_the_rest_is_told(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine whose ONNX file is not at hand fails on the GPU: ONNX Runtime stands in for that GPU."""
+    wrong = save(with_weight(healthy(), "w1", matrix(9)), tmp_path / "wrong.onnx")
+    monkeypatch.setattr("trtkit.verify.subject.gpus", lambda: ["a GPU"])
+    monkeypatch.setattr("trtkit.runners.tensorrt.TensorRTRunner", lambda _engine: OnnxRuntimeRunner(wrong))
+    # Another file of the same network: not the one that the sidecar speaks of.
+    other = save(healthy(), tmp_path / "other.onnx")
+    with other.open("ab") as file:
+        file.write(b"\x12\x05other")  # producer_name, once more
+    report = verify([built / "model.engine", other], VerifyOptions(reference=other, bisect=True))
+    engine, same = report.subjects
+    assert (engine.status, engine.bisection) == ("failed", None)
+    (note,) = (check for check in engine.checks if check.name == "bisect")
+    assert note.status == "note"
+    assert "not bisected" in note.text
+    assert "built from" in note.text
+    assert same.status == "passed"
+
+
+def test_bisecting_needs_an_onnx_file_and_says_so_before_anything_is_run(reference: Path) -> None:
+    with pytest.raises(RequestError, match="--bisect needs an ONNX file"):
+        verify([reference], VerifyOptions(torch="torchvision:no_such_model", bisect=True))
+
+
+def test_a_network_is_fp16_by_its_ends_alone_and_rounded_as_such(tmp_path: Path) -> None:
+    """No weights and no casts: what it holds is said once, for build and verify."""
+    half = save(
+        tiny("n (float16[batch,8] x) => (float16[batch,8] y) { y = Relu(x) }"), tmp_path / "half.onnx"
+    )
+    single = save(tiny("n (float[batch,8] x) => (float[batch,8] y) { y = Relu(x) }"), tmp_path / "fp32.onnx")
+    (subject,) = verify([half], VerifyOptions(reference=single)).subjects
+    assert (subject.precision, subject.status) == ("fp16", "passed")

@@ -18,7 +18,8 @@ class VerifyOptions:
     shapes: further shapes to try, besides the profile's: each names every dynamic input.
     data: an .npz file of inputs by name, or a folder of such files, in place of random numbers.
     seed: of the random numbers; the same give the same.
-    bisect: name the first layer that goes wrong; of each subject, at the first shapes where it fails.
+    bisect: name the first layer that goes wrong; of each subject that fails, at the first shapes
+        where it does. What cannot be bisected is a note of the report.
     cosine: the least cosine similarity, in place of what the precision allows. top1: the least top-1
         agreement; it is not judged otherwise, since on random numbers it says little.
     """

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trtkit.build.onnx_file import read_onnx
-from trtkit.errors import RequestError, WorkFailed
+from trtkit.errors import RequestError, TrtkitError, WorkFailed
 from trtkit.runners import Runner, Tensors
 from trtkit.runners.onnxruntime import OnnxRuntimeRunner
 from trtkit.sidecar import file_sha256
@@ -41,6 +41,12 @@ def verify(subjects: Sequence[Path], options: VerifyOptions) -> VerifyReport:
         raise RequestError(
             "there is nothing to compare with", ("next", "--reference FILE.onnx, the FP32 model")
         )
+    if options.reference is not None and not options.reference.is_file():
+        raise RequestError(
+            f"there is no file {options.reference}", ("next", "name the FP32 model: --reference FILE.onnx")
+        )
+    if options.bisect and options.reference is None:
+        raise RequestError("--bisect needs an ONNX file to compare with", ("next", "--reference FILE.onnx"))
     paths = [*([options.reference] if options.torch and options.reference else []), *subjects]
     if not paths:
         raise RequestError("there is nothing to verify", ("next", "name an engine or an ONNX file"))
@@ -61,8 +67,6 @@ def verify(subjects: Sequence[Path], options: VerifyOptions) -> VerifyReport:
 def _reference(options: VerifyOptions, first: Subject) -> Runner:
     if options.torch is None:
         assert options.reference is not None
-        if not options.reference.exists():
-            raise RequestError(f"there is no file {options.reference}")
         return OnnxRuntimeRunner(options.reference)
     from trtkit.runners.torch import TorchRunner
 
@@ -86,14 +90,13 @@ def _compare_all(subjects: Sequence[Subject], reference: Runner, options: Verify
     profile: Profile = next((one.profile for one in subjects if one.profile), {})
     progress = [_Progress(one, _tolerance(one, options)) for one in subjects]
     notes: list[Check] = []
-    last: Case | None = None
-    for last in cases(reference.inputs, profile, options):
-        expected = _run(reference, last)
-        notes += _remarkable(last, expected)
+    for case in cases(reference.inputs, profile, options):
+        expected = _run(reference, case)
+        notes += _remarkable(case, expected)
         for one in progress:
             if one.subject.runner is not None and not one.error:
-                _compare_case(one, last, expected, options)
-    reports = [_report(one, options, subjects, last) for one in progress]
+                _compare_case(one, case, expected, options)
+    reports = [_report(one, options, subjects) for one in progress]
     name = options.torch or (options.reference.name if options.reference else "")
     return VerifyReport(reference=name, runner=reference.name, notes=tuple(notes), subjects=tuple(reports))
 
@@ -121,9 +124,7 @@ def _judged(comparison: Comparison, options: VerifyOptions) -> Comparison:
     return comparison
 
 
-def _report(
-    one: _Progress, options: VerifyOptions, subjects: Sequence[Subject], last: Case | None
-) -> SubjectReport:
+def _report(one: _Progress, options: VerifyOptions, subjects: Sequence[Subject]) -> SubjectReport:
     subject = one.subject
     bad = next((row for row in one.rows if not row.comparison.within), None)
     numbers = "failed" if one.error or bad else "passed" if one.rows else "skipped"
@@ -133,10 +134,14 @@ def _report(
         reason = f"{bad.output} at {bad.case}: {bad.comparison.why}"
     if not reason and status != "passed":
         reason = next((check.text for check in subject.checks if check.status == status), "")
-    bisection: Bisection | None = None
-    case = one.failed or last
-    if options.bisect and case is not None and subject.runner is not None:
-        bisection = _bisect(one, case, options, subjects)
+    bisection, checks = None, subject.checks
+    if options.bisect and one.failed is not None:
+        try:
+            bisection = _bisect(one, one.failed, options, subjects)
+        except TrtkitError as error:  # what is known of the subject stays worth telling
+            because = error.fact("because") or error.fact("next")
+            text = f"not bisected: {error.problem}{f': {because}' if because else ''}"
+            checks = (*checks, Check(name="bisect", status="note", text=text))
     return SubjectReport(
         file=subject.path.name,
         runner=subject.runner.name if subject.runner is not None else "",
@@ -144,16 +149,15 @@ def _report(
         tolerance=one.tolerance,
         status=status,
         reason=reason,
-        checks=subject.checks,
+        checks=checks,
         rows=tuple(one.rows),
-        bisected=case.name if bisection and case else None,
+        bisected=one.failed.name if bisection and one.failed else None,
         bisection=bisection,
     )
 
 
 def _bisect(one: _Progress, case: Case, options: VerifyOptions, subjects: Sequence[Subject]) -> Bisection:
-    if options.reference is None:
-        raise RequestError("--bisect needs an ONNX file to compare with", ("next", "--reference FILE.onnx"))
+    assert options.reference is not None
     # One batch of a file of samples is enough to see where it goes wrong.
     feeds = {name: value[: case.batch] if case.batch else value for name, value in case.feeds.items()}
     reference = read_onnx(options.reference).model
