@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from trtkit.bench.report import BenchReport
 from trtkit.calibrate.report import CalibrationReport
@@ -16,7 +17,7 @@ from trtkit.errors import EnvironmentLack, RequestError
 from trtkit.export.report import ExportReport
 from trtkit.pipeline.budgets import hold
 from trtkit.pipeline.report import Action, PipelineReport, StepResult
-from trtkit.pipeline.spec import PipelineSpec
+from trtkit.pipeline.spec import EngineSpec, PipelineSpec
 from trtkit.pipeline.state import Done, key_of, remember, remembered
 from trtkit.pipeline.steps import (
     Files,
@@ -54,7 +55,10 @@ def run_pipeline(
     Raises:
         TrtkitError: a step failed; what the steps before it made stays.
     """
-    work.mkdir(parents=True, exist_ok=True)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise RequestError(f"{work} is no folder", ("next", "give another one with --work")) from None
     try:
         with FileLock(work / ".lock", timeout=0):
             return _Run(spec, work, again, begun, ended).run()
@@ -84,7 +88,7 @@ class _Run:
         spec, files = self._spec, self._files
         exported = self._do(export_step(spec, files), ExportReport)
         calibrated = self._do(calibrate_step(spec, files), CalibrationReport) if spec.calibrate else None
-        engines = tuple(files.engine(one) for one in spec.engines if self._build(one.precision))
+        engines = tuple(files.engine(one) for one in spec.engines if self._build(one))
         verified = measured = None
         if engines or spec.calibrate:
             verified = self._do(verify_step(engines, spec, files), VerifyReport)
@@ -100,9 +104,8 @@ class _Run:
             bench=measured,
         )
 
-    def _build(self, precision: str) -> bool:
-        """Build the engine of this precision; whether it is there then."""
-        (engine,) = (one for one in self._spec.engines if one.precision == precision)
+    def _build(self, engine: EngineSpec) -> bool:
+        """Build it; whether it is there then."""
         step, start = build_step(self._spec, engine, self._files), time.monotonic()
         try:
             self._do(step, Sidecar)
@@ -116,8 +119,10 @@ class _Run:
         start, key = time.monotonic(), key_of(step.facts)
         done = None if self._again else remembered(self._work, step.name, key)
         if done is not None:
-            self._tell(step, "unchanged", done.says, start)
-            return kind.model_validate(done.report)
+            with suppress(ValidationError):  # written by hand, or damaged: it is done again
+                kept = kind.model_validate(done.report)
+                self._tell(step, "unchanged", done.says, start)
+                return kept
         self._begun(step.name)
         made: Made = step.make(lambda said: self._begun(f"{step.name}: {said}"))
         files = {path.name: file_sha256(path) for path in made.files}

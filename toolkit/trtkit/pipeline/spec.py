@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
-from trtkit.build import BuildOptions, parse_bytes, parse_sms
+from trtkit.bench.contender import ONNX, TORCH
+from trtkit.build import BuildOptions, parse_bytes, parse_sms, read_labels
 from trtkit.calibrate import CalibrateOptions, Method
 from trtkit.errors import RequestError
 from trtkit.export.options import ExportOptions
@@ -21,7 +32,19 @@ from trtkit.tensors import Shape, parse_shapes
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _told_as_value_error(value: Any, validate: Callable[[Any], Any]) -> Any:
+    """Errors of the readers that the command line has too, as pydantic's: those have a place in the file."""
+    try:
+        return validate(value)
+    except RequestError as error:
+        hint = error.fact("next")
+        raise ValueError(f"{error.problem}{f'; {hint}' if hint else ''}") from error
+
+
+Told = WrapValidator(_told_as_value_error)
 
 
 def _shapes(value: Any) -> Any:
@@ -36,7 +59,7 @@ def _bytes(value: Any) -> Any:
     return parse_bytes(value) if isinstance(value, str) else value
 
 
-Shapes = Annotated[dict[str, Shape], BeforeValidator(_shapes)]
+Shapes = Annotated[dict[str, Shape], BeforeValidator(_shapes), Told]
 
 
 class ProfileSpec(_Model):
@@ -65,8 +88,8 @@ class EngineSpec(_Model):
     """An engine. sm: which GPUs TensorRT-RTX builds for; the full TensorRT builds for the one here."""
 
     precision: Precision
-    sm: Annotated[tuple[str, ...], BeforeValidator(_sms)] = ()
-    workspace: Annotated[int, BeforeValidator(_bytes)] = 2 << 30
+    sm: Annotated[tuple[str, ...], BeforeValidator(_sms), Told] = ()
+    workspace: Annotated[int, Field(gt=0), BeforeValidator(_bytes), Told] = 2 << 30
     version_compatible: bool = False
     hardware_compatibility: HardwareCompatibility = "none"
     keep_fp32: tuple[str, ...] = ()
@@ -92,10 +115,17 @@ class EngineSpec(_Model):
 class BenchSpec(_Model):
     """As `trtkit bench` takes it."""
 
-    batches: tuple[int, ...] = (1,)
+    batches: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1,), min_length=1)
     rounds: int = Field(default=5, ge=1)
     round_seconds: float = Field(default=1.0, gt=0)
     warm_up_seconds: float = Field(default=10.0, ge=0)
+
+    @field_validator("batches")
+    @classmethod
+    def _each_once(cls, batches: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(batches)) < len(batches):
+            raise ValueError("a batch size is given twice")
+        return batches
 
 
 class LatencyBudget(_Model):
@@ -126,9 +156,9 @@ class PipelineSpec(_Model):
     """
 
     folder: Path
-    name: str
+    name: str = Field(pattern=r"^[^./\\][^/\\]*$")
     model: str
-    export: ExportOptions = ExportOptions()
+    export: Annotated[ExportOptions, Told] = ExportOptions()
     profile: ProfileSpec = ProfileSpec()
     preprocess: Preprocess | None = None
     labels: Path | None = None
@@ -136,6 +166,16 @@ class PipelineSpec(_Model):
     engines: tuple[EngineSpec, ...] = ()
     bench: BenchSpec | None = BenchSpec()
     budgets: Budgets = Budgets()
+
+    @field_validator("model", "labels", "calibrate", "export")
+    @classmethod
+    def _files_are_there(cls, value: Any, known: ValidationInfo) -> Any:
+        """What a step would find missing is told before any step runs."""
+        folder = known.data.get("folder", Path())
+        for text in _files_of(value):
+            if not (folder / text).exists() and not Path(text).exists():
+                raise ValueError(f"there is no file {text}")
+        return value
 
     @model_validator(mode="after")
     def _is_whole(self) -> PipelineSpec:
@@ -151,6 +191,12 @@ class PipelineSpec(_Model):
             raise ValueError("budgets: agreement, cosine and sqnr_db are INT8's, and nothing is calibrated")
         if self.bench is None and asked.latency:
             raise ValueError("budgets: latency is measured by `bench`, which is left out")
+        rows = [*TORCH.values(), *ONNX.values(), *(f"TensorRT {one.upper()}" for one in precisions)]
+        for budget in asked.latency:
+            if budget.row not in rows:
+                raise ValueError(f"budgets: there is no row {budget.row!r}, but {', '.join(rows)}")
+            if self.bench and budget.batch not in self.bench.batches:
+                raise ValueError(f"budgets: `bench` measures no batch of {budget.batch}")
         return self
 
     @property
@@ -167,14 +213,23 @@ class PipelineSpec(_Model):
         """The labels; none without a file.
 
         Raises:
-            RequestError: there is no such file.
+            RequestError: there is no such file, or it is not text.
         """
-        if self.labels is None:
-            return ()
-        path = self.folder / self.labels
-        if not path.is_file():
-            raise RequestError(f"there is no file {path}", ("next", "correct `labels`, or leave it out"))
-        return tuple(path.read_text(encoding="utf-8").splitlines())
+        return read_labels(self.folder / self.labels) if self.labels else ()
+
+
+def _files_of(value: Any) -> Iterator[str]:
+    """The paths that a value of the file names; a module is no path."""
+    if isinstance(value, CalibrateSpec):
+        value = value.data
+    if isinstance(value, ExportOptions):
+        value = value.weights
+    if isinstance(value, Path):
+        yield str(value)
+    if isinstance(value, str):
+        head, colon, _ = value.rpartition(":")
+        if not colon or head.endswith(".py"):
+            yield head or value
 
 
 def read_spec(path: Path) -> PipelineSpec:
@@ -185,7 +240,7 @@ def read_spec(path: Path) -> PipelineSpec:
     """
     try:
         tree = YAML(typ="rt").load(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise RequestError(
             f"there is no file {path}", ("next", "name a pipeline's YAML file; docs/pipeline.md shows one")
         ) from None
@@ -200,15 +255,20 @@ def read_spec(path: Path) -> PipelineSpec:
         raise RequestError(
             f"{path.name} is empty or no mapping", ("next", "begin with model: torchvision:...")
         )
+    if "folder" in tree:
+        raise RequestError(
+            f"{path.name} does not say something valid",
+            ("at", f"{path.name}:{_line(tree, ['folder'])}: folder: it is the one that the file is in"),
+        )
     try:
-        return PipelineSpec(folder=path.absolute().parent, **{"name": path.stem, **_plain(tree)})
+        return PipelineSpec.model_validate(
+            {"name": path.stem, **_plain(tree), "folder": path.absolute().parent}
+        )
     except ValidationError as error:
         places = [
             ("at", f"{path.name}:{_line(tree, issue['loc'])}: {_told(issue)}") for issue in error.errors()
         ]
         raise RequestError(f"{path.name} does not say something valid", *places) from error
-    except TypeError as error:  # `folder` in the file, or a key that is no text
-        raise RequestError(f"{path.name} does not say something valid", ("because", str(error))) from error
 
 
 def _told(issue: Any) -> str:

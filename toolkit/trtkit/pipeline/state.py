@@ -22,7 +22,8 @@ class Done(BaseModel):
     says: what came of it, in a line; report: the same in full.
     """
 
-    model_config = ConfigDict(frozen=True)
+    # A report may hold NaN, which JSON does not have.
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
     key: str
     files: dict[str, str]
@@ -39,7 +40,7 @@ def remembered(work: Path, step: str, key: str) -> Done | None:
     """What `step` made in the folder `work`, if it was decided by the same things and is there unharmed."""
     try:
         done = Done.model_validate_json(_place(work, step).read_bytes())
-    except (FileNotFoundError, ValidationError):
+    except (OSError, ValidationError):
         return None
     whole = done.key == key and all(
         (work / name).is_file() and file_sha256(work / name) == sha256 for name, sha256 in done.files.items()

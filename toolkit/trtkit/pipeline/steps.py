@@ -17,6 +17,7 @@ from trtkit import __version__
 from trtkit.bench.report import BenchReport
 from trtkit.build import build_engine
 from trtkit.calibrate import CalibrationReport, calibrate
+from trtkit.calibrate.graph import network_sha256
 from trtkit.devices import gpus
 from trtkit.export.report import ExportReport
 from trtkit.pipeline.fingerprint import fingerprint, versions
@@ -76,6 +77,8 @@ def export_step(spec: PipelineSpec, files: Files) -> Step:
     options = spec.export
     if options.weights is not None:
         options = options.model_copy(update={"weights": Path(spec.beside(str(options.weights)))})
+    if options.translations is not None:
+        options = options.model_copy(update={"translations": spec.beside(options.translations)})
 
     def make(_tell: Callable[[str], None]) -> Made:
         from trtkit.export import export_onnx
@@ -95,7 +98,8 @@ def export_step(spec: PipelineSpec, files: Files) -> Step:
         "model": spec.model,
         "code": fingerprint(spec.source),
         "weights": fingerprint(str(options.weights)) if options.weights else "",
-        "options": options.model_dump(mode="json"),
+        "translations": fingerprint(options.translations or ""),
+        "options": spec.export.model_dump(mode="json"),
         "versions": versions("torch", "torchvision", "onnx", "onnxscript"),
         "gpu": [gpu.name for gpu in gpus()],
     }
@@ -119,7 +123,7 @@ def calibrate_step(spec: PipelineSpec, files: Files) -> Step:
 
     facts = {
         "trtkit": __version__,
-        "onnx": file_sha256(files.onnx),
+        "onnx": network_sha256(files.onnx),
         "data": fingerprint(wanted.data),
         "options": spec.calibrate.model_dump(),
         "preprocess": spec.preprocess and spec.preprocess.model_dump(),
@@ -144,7 +148,7 @@ def build_step(spec: PipelineSpec, engine: EngineSpec, files: Files) -> Step:
 
     facts = {
         "trtkit": __version__,
-        "onnx": file_sha256(onnx),
+        "onnx": network_sha256(onnx),
         "engine": engine.model_dump(),
         "profile": spec.profile.model_dump(),
         "preprocess": spec.preprocess and spec.preprocess.model_dump(),
@@ -169,7 +173,7 @@ def verify_step(engines: tuple[Path, ...], spec: PipelineSpec, files: Files) -> 
 
     facts = {
         "trtkit": __version__,
-        "reference": file_sha256(files.onnx),
+        "reference": network_sha256(files.onnx),
         "subjects": {path.name: file_sha256(path) for path in subjects},
         "versions": versions("onnxruntime", "onnxruntime-gpu") | _tensorrt_versions(),
         "gpus": [f"{gpu.uuid} {gpu.driver}" for gpu in gpus()],
@@ -189,6 +193,7 @@ def bench_step(engines: tuple[Path, ...], spec: PipelineSpec, files: Files) -> S
         weights=weights,
         onnx=files.onnx,
         engines=engines,
+        seed=spec.export.seed,
         shapes={one.name: one.shape for one in spec.export.inputs},
         **spec.bench.model_dump(),
     )
@@ -207,7 +212,8 @@ def bench_step(engines: tuple[Path, ...], spec: PipelineSpec, files: Files) -> S
     facts = {
         "trtkit": __version__,
         "model": [spec.model, fingerprint(spec.source), fingerprint(str(weights)) if weights else ""],
-        "onnx": file_sha256(files.onnx),
+        "export": spec.export.model_dump(mode="json", include={"inputs", "seed"}),
+        "onnx": network_sha256(files.onnx),
         "engines": {path.name: file_sha256(path) for path in engines},
         "options": spec.bench.model_dump(),
         "machine": machine,
