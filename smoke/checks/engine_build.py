@@ -10,7 +10,7 @@ from typing import Any
 from smoke.gpu import gpu_sm, refused, torch_on_gpu
 from smoke.sample_engine import build, tensorrt_and_log
 
-NEEDS = ("tensorrt", "sm", "packages")
+NEEDS = ("tensorrt", "sm", "torch")
 TIMEOUT = 600
 
 
