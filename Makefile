@@ -47,7 +47,7 @@ test-rest: engine
 	$(VENV)/python -m pytest -m "e2e and not cell" --durations=8
 
 test-toolkit: setup-test  ## The tests of trtkit that need no PyTorch; those that do run inside a built image.
-	cd toolkit && $(CURDIR)/$(VENV)/python -m pytest -n 2 -m "not torch"
+	cd toolkit && PYTHONPATH=$(CURDIR)/toolkit $(CURDIR)/$(VENV)/python -m pytest -n 2 -m "not torch"
 
 test-unit: setup-test  ## The fast tests.
 	$(VENV)/python -m pytest -n 2 -m "not e2e"

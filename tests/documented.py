@@ -34,7 +34,7 @@ def _blocks(text: str) -> list[tuple[str, str]]:
     """Each console block, with the headings that it stands under, joined."""
     headings: dict[int, str] = {}
     blocks = []
-    for part in re.finditer(r"^(#+) (.*)$|^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+    for part in re.finditer(r"^(#+) ([^\n]*)$|^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         level, title, block = part.groups()
         if level:
             headings = {depth: one for depth, one in headings.items() if depth < len(level)}
@@ -47,7 +47,7 @@ def _blocks(text: str) -> list[tuple[str, str]]:
 def _commands(block: str) -> list[Command]:
     found = []
     for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-        text, output = re.match(r"((?:.*\\\n)*.*)\n?(.*)", part, re.DOTALL).groups()  # type: ignore[union-attr]
+        text, output = re.match(r"((?:[^\n]*\\\n)*[^\n]*)\n?(.*)", part, re.DOTALL).groups()  # type: ignore[union-attr]
         code = re.search(r"^exit (\d+)$", output, re.MULTILINE)
         found.append(Command(text, int(code[1]) if code else 0))
     return found

@@ -143,3 +143,9 @@ def test_warnings_of_libraries_stay_out_of_what_is_printed(folder: Path) -> None
     )
     assert json.loads(done.stdout)["sms"] == ["86"]
     assert "polygraphy" not in done.stderr
+
+
+def test_a_file_that_names_its_precision_gives_an_engine_that_names_it_once(folder: Path) -> None:
+    (folder / "conv.onnx").rename(folder / "conv.fp16.onnx")
+    assert build("conv.fp16.onnx", "--sm", "86") == 0
+    assert (folder / "conv.fp16.engine").exists()

@@ -85,7 +85,9 @@ def build(
     from trtkit.commands.preprocess import parse_preprocess
     from trtkit.tensors import parse_shapes
 
-    engine = out or onnx.with_name(f"{onnx.stem}.{precision.value}.engine")
+    # net.int8.onnx, as `trtkit calibrate` names it, says so already.
+    name = f"{onnx.stem.removesuffix(f'.{precision.value}')}.{precision.value}.engine"
+    engine = out or onnx.with_name(name)
     options = BuildOptions(
         precision=precision.value,
         workspace=parse_bytes(workspace),

@@ -14,6 +14,8 @@ from trtkit.sidecar import file_sha256
 def fingerprint(text: str) -> str:
     """Of what `text` names: a file, a folder with all below it, FILE.py:callable or module:callable (their
     files, not what these import), or else the text itself."""
+    if not text:  # as a path it would be the current folder
+        return ""
     path = Path(text)
     if not path.exists() and (code := re.fullmatch(r"(.+):\w+", text)):
         path = _module_file(code[1]) or path
