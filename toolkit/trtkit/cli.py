@@ -22,6 +22,9 @@ EXTRAS = {
 }  # fmt: skip
 """A module that may be absent -> the extra of trtkit that brings it."""
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it. typer makes it of a verb's KeyboardInterrupt, silently."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `arguments` (default: the command line's) and exit with the codes that errors.py tells."""
@@ -37,7 +40,8 @@ def _run(typed: list[str]) -> int:
     """Run the verb; its exit code. Whatever a person can act on comes out as a TrtkitError."""
     try:
         # Not standalone: click would tell wrong options and Ctrl-C in its own way.
-        return _app()(typed, prog_name="trtkit", standalone_mode=False) or 0
+        code = _app()(typed, prog_name="trtkit", standalone_mode=False) or 0
+        return _interrupted() if code == INTERRUPTED else code
     except TyperException as error:
         verb = typed[0] if typed and typed[0] in {verb.__name__ for verb in VERBS} else ""
         known = ("next", " ".join(f"trtkit {verb} --help".split()))
@@ -61,9 +65,13 @@ def _run(typed: list[str]) -> int:
             ("next", "correct that, and run the same command again"),
         ) from error
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed twice, it must not break off the end
-        print("error: interrupted\nexit 130", file=sys.stderr)
-        return 130
+        return _interrupted()
+
+
+def _interrupted() -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed twice, it must not break off the end
+    print(f"error: interrupted\nexit {INTERRUPTED}", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _app() -> typer.Typer:

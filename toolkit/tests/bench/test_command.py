@@ -47,7 +47,7 @@ def test_json_on_stdout_is_all_that_is_there(tmp_path: Path, capsys: pytest.Capt
         ([], "there is nothing to measure"),
         (["--onnx", "x.onnx", "--batch", "1,x"], "not a list of batch sizes"),
         (["--onnx", "x.onnx", "--batch", "0"], "batch sizes are 1 or more"),
-        (["--onnx", "absent.onnx"], "there is no file absent.onnx"),
+        (["--onnx", "absent.onnx"], "there is no ONNX file absent.onnx"),
         (["--engine", "absent.engine"], "has no sidecar"),
     ],
 )

@@ -64,10 +64,10 @@ def test_nothing_given_is_nothing_to_measure() -> None:
 
 
 def test_a_file_that_is_not_there_or_no_onnx_is_told(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="there is no file"):
+    with pytest.raises(RequestError, match="there is no ONNX file"):
         signature_of(BenchOptions(onnx=tmp_path / "absent.onnx"))
     (tmp_path / "x.onnx").write_bytes(b"\xff" * 100)
-    with pytest.raises(RequestError, match=r"x\.onnx cannot be read as ONNX"):
+    with pytest.raises(RequestError, match=r"x\.onnx is not an ONNX file"):
         signature_of(BenchOptions(onnx=tmp_path / "x.onnx"))
 
 

@@ -15,6 +15,7 @@ from trtkit.errors import EnvironmentLack, RequestError, WorkFailed
 from trtkit.export import ExportOptions, UnsupportedOperator, export_onnx
 from trtkit.export.report import ExportReport
 from trtkit.object_reference import named_object
+from trtkit.onnx_graph import load_onnx
 from trtkit.runners.onnxruntime import OnnxRuntimeRunner
 from trtkit.tensors import TensorSpec
 
@@ -417,3 +418,8 @@ class TestTheCommand:
     ) -> None:
         assert self.run("torchvision:resnet18", *options) == 2
         assert capsys.readouterr().err.startswith("error: ")
+
+    def test_the_file_is_onnx_whatever_it_is_called(self, tmp_path: Path) -> None:
+        out = tmp_path / "net.json"
+        assert self.run(source("Zero"), "--out", str(out), "--input", "x:1x4") == 0
+        assert load_onnx(out).graph.input[0].name == "x"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -112,25 +111,9 @@ def signature_of(options: BenchOptions) -> Signature:
 
 
 def _onnx_signature(path: Path) -> Signature:
-    import onnx
+    from trtkit.onnx_graph import load_onnx, value_spec
 
-    if not path.is_file():
-        raise RequestError(f"there is no file {path}", ("next", "write it with `trtkit export`"))
-    try:
-        graph = onnx.load(path, load_external_data=False).graph
-    except Exception as error:  # protobuf's DecodeError, which has no public name of its own in onnx
-        raise RequestError(f"{path.name} cannot be read as ONNX", ("because", str(error))) from error
+    graph = load_onnx(path).graph
     weights = {tensor.name for tensor in graph.initializer}
-    inputs = tuple(_spec(value) for value in graph.input if value.name not in weights)
-    return Signature(inputs, tuple(map(_spec, graph.output)))
-
-
-def _spec(value: Any) -> TensorSpec:
-    import onnx
-
-    tensor = value.type.tensor_type
-    kind = tensor.elem_type
-    bfloat16 = kind == onnx.TensorProto.BFLOAT16
-    dtype = "bfloat16" if bfloat16 else onnx.helper.tensor_dtype_to_np_dtype(kind).name
-    shape = (size.dim_value if size.HasField("dim_value") else -1 for size in tensor.shape.dim)
-    return TensorSpec(value.name, dtype, tuple(shape))
+    inputs = tuple(value_spec(value) for value in graph.input if value.name not in weights)
+    return Signature(inputs, tuple(map(value_spec, graph.output)))

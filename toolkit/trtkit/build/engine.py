@@ -82,11 +82,11 @@ def build_engine(
     log, interrupt = BuildLog(follow), Interrupt()
     with tempfile.TemporaryDirectory(prefix="trtkit-build-") as scratch:
         typed = typed_onnx(source, profile, options, tensorrt, Path(scratch))
-        network = parse_network(typed.path, onnx.name, tensorrt, log)
-        set_types(network.network, options, tensorrt)
-        config = make_config(network, profile, sms, options, tensorrt, interrupt)
-        cached = load_timing_cache(config, options.timing_cache, tensorrt)
-        with interrupt.held():
+        with interrupt.held():  # from the first message on: the logger is called by TensorRT's code
+            network = parse_network(typed.path, onnx.name, tensorrt, log)
+            set_types(network.network, options, tensorrt)
+            config = make_config(network, profile, sms, options, tensorrt, interrupt)
+            cached = load_timing_cache(config, options.timing_cache, tensorrt)
             plan = network.builder.build_serialized_network(network.network, config)
     if plan is None:
         raise BuildFailed(source, tensorrt, log, slow)

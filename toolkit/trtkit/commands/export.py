@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # it brings onnx with it
 def export(
     source: Annotated[str, typer.Argument(
         help="torchvision:NAME, package.module:callable, FILE.py:callable, a TorchScript or a .pt2 file.")],
-    output: Annotated[Path | None, typer.Option(
-        "--output", "-o", help="The ONNX file; default: the model's name, here.")] = None,
+    out: Annotated[Path | None, typer.Option(
+        "--out", "-o", help="The ONNX file; default: the model's name, here.")] = None,
     inputs: Annotated[list[str] | None, typer.Option(
         "--input", metavar="NAME:SHAPE[:TYPE]",
         help="An example input: input:1x3x224x224, tokens:1x16:int64.")] = None,
@@ -67,7 +67,7 @@ def export(
         tolerance=tolerance,
         seed=seed,
     )
-    report = export_onnx(source, output or default_output(source), options)
+    report = export_onnx(source, out or default_output(source), options)
     if json:
         print(report.model_dump_json(indent=1))
     else:

@@ -17,6 +17,7 @@ import onnx
 from trtkit.errors import RequestError, WorkFailed
 from trtkit.export.options import Exporter
 from trtkit.export.unsupported import UnsupportedOperator, source_line
+from trtkit.onnx_graph import graphs, load_onnx
 
 SCOPES, TRACE, FX_NODE = (f"pkg.torch.onnx.{key}" for key in ("name_scopes", "stack_trace", "fx_node"))
 """What the dynamo exporter notes on each node: paths of its modules, the trace, the PyTorch operator."""
@@ -49,9 +50,12 @@ def finish(raw: Path, to: Path, axes: Axes, opset: int, exporter: Exporter) -> o
     _name_nodes(model)
     _forget_origins(model)
     if external:
-        onnx.save(model, str(to), save_as_external_data=True, location=f"{to.name}.data", size_threshold=1024)
+        location = f"{to.name}.data"
+        onnx.save(
+            model, str(to), "protobuf", save_as_external_data=True, location=location, size_threshold=1024
+        )
     else:
-        onnx.save(model, str(to))
+        onnx.save(model, str(to), "protobuf")  # a file called .json would be written as text
     return _checked(to)
 
 
@@ -71,19 +75,11 @@ def _checked(path: Path) -> onnx.ModelProto:
                 "another --opset or --exporter; this is a fault of PyTorch's exporter or of a translation",
             ),
         ) from error
-    return onnx.load(str(path), load_external_data=False)
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The graph, and those of its branches and loops."""
-    yield graph
-    for attribute in (attribute for node in graph.node for attribute in node.attribute):
-        for inner in [attribute.g, *attribute.graphs] if attribute.HasField("g") else attribute.graphs:
-            yield from _graphs(inner)
+    return load_onnx(path)
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for each in _graphs(graph):
+    for each in graphs(graph):
         yield from each.node
 
 
@@ -133,7 +129,7 @@ def _forget_origins(model: onnx.ModelProto) -> None:
     """Drop notes of source lines: they hold this machine's paths, and the file must not differ by them."""
     model.ClearField("doc_string")
     model.ClearField("metadata_props")
-    for graph in _graphs(model.graph):
+    for graph in graphs(model.graph):
         tensors = [*graph.input, *graph.output, *graph.value_info, *graph.initializer]
         for holder in [graph, *graph.node, *tensors]:
             holder.ClearField("doc_string")

@@ -16,7 +16,6 @@ from trtkit.devices import NO_GPU
 from trtkit.errors import EnvironmentLack, RequestError, WorkFailed
 from trtkit.export.options import Device, Exporter, ExportOptions
 from trtkit.sidecar import file_sha256
-from trtkit.tensors import TensorSpec
 
 if TYPE_CHECKING:  # the command line imports this module before it knows the verb
     from trtkit.export.report import ExportReport
@@ -48,9 +47,10 @@ def export_onnx(source: str, out: Path, options: ExportOptions) -> ExportReport:
     from trtkit.export.reference import Reference
     from trtkit.export.report import ExportReport
     from trtkit.export.sources import load
+    from trtkit.onnx_graph import value_spec
 
     if not out.parent.is_dir():
-        raise RequestError(f"there is no folder {out.parent}", ("next", "make it, or give another --output"))
+        raise RequestError(f"there is no folder {out.parent}", ("next", "make it, or give another --out"))
     device = _device(options.device)
     with _quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
@@ -87,8 +87,8 @@ def export_onnx(source: str, out: Path, options: ExportOptions) -> ExportReport:
         external_sha256=file_sha256(external) if external else None,
         opset=options.opset,
         exporter=exporter,
-        inputs=tuple(map(_spec, model.graph.input)),
-        outputs=tuple(map(_spec, model.graph.output)),
+        inputs=tuple(map(value_spec, model.graph.input)),
+        outputs=tuple(map(value_spec, model.graph.output)),
         nodes=dict(Counter(node.op_type for node in model.graph.node).most_common()),
         tolerance=tolerance,
         comparisons=comparisons,
@@ -147,15 +147,6 @@ def _stable(reference: Any, feeds: Any, asked: float | None) -> tuple[list[str],
                 ("next", "call .eval() before torch.jit.trace or torch.export.export"),
             )
     return list(once), tolerance
-
-
-def _spec(value: Any) -> TensorSpec:
-    import onnx
-
-    tensor = value.type.tensor_type
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    shape = tuple(it.dim_value if it.HasField("dim_value") else -1 for it in tensor.shape.dim)
-    return TensorSpec(value.name, str(dtype), shape)
 
 
 @contextlib.contextmanager
