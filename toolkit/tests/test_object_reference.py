@@ -53,3 +53,32 @@ def test_what_is_a_reference(text: str) -> None:
 @pytest.mark.parametrize("text", ["net.py", "folder/", "a/b:f", "module:", ":f", "module:f.g", "3d:f"])
 def test_what_is_none(text: str) -> None:
     assert not is_reference(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "fact"),
+    [
+        ("none.py:Net", "there is no file none.py", "FILE.py:name"),
+        ("no_such_package:Net", "there is no module no_such_package", "install it"),
+        ("json.no_such:Net", "there is no module json.no_such", "install it"),
+        ("net.py:Nat", "net.py has no 'Nat'", "did you mean Net"),
+        ("lacking.py:Net", "lacking.py needs the module no_such_package", "install it"),
+        ("failing.py:Net", "failing.py cannot be imported", "failing.py:2"),
+        ("unreadable.py:Net", "unreadable.py cannot be imported", "SyntaxError"),
+    ],
+)
+def test_what_is_wrong_is_told(
+    text: str, problem: str, fact: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, code in (
+        ("net", "class Net: pass\n"),
+        ("lacking", "import no_such_package\n"),
+        ("failing", "x = 1\nraise ValueError('no')\n"),
+        ("unreadable", "class\n"),
+    ):
+        (tmp_path / f"{name}.py").write_text(code)
+    with pytest.raises(RequestError) as told:
+        named_object(text)
+    assert told.value.problem.startswith(problem)
+    assert fact in told.value.text()
