@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from trtkit.bench.contender import ONNX, TORCH
 from trtkit.build import BuildOptions, parse_bytes, parse_sms, read_labels
@@ -249,8 +249,10 @@ def read_spec(path: Path) -> PipelineSpec:
         raise RequestError(
             f"{path.name} is not valid YAML: {error.problem}", ("at", f"{path.name}:{line}")
         ) from error
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path.name} is not text in UTF-8", ("because", str(error))) from error
+    except (UnicodeDecodeError, YAMLError) as error:
+        raise RequestError(
+            f"{path.name} is not text in UTF-8", ("because", str(error).splitlines()[0])
+        ) from error
     if not isinstance(tree, dict):
         raise RequestError(
             f"{path.name} is empty or no mapping", ("next", "begin with model: torchvision:...")

@@ -20,6 +20,7 @@ from trtkit.calibrate import CalibrationReport, calibrate
 from trtkit.calibrate.graph import network_sha256
 from trtkit.devices import gpus
 from trtkit.export.report import ExportReport
+from trtkit.object_reference import is_reference
 from trtkit.pipeline.fingerprint import fingerprint, versions
 from trtkit.pipeline.spec import EngineSpec, PipelineSpec
 from trtkit.sidecar import Sidecar, file_sha256, sidecar_path
@@ -113,6 +114,9 @@ def calibrate_step(spec: PipelineSpec, files: Files) -> Step:
     options = wanted.options(files.ranges, spec.preprocess)
 
     def make(_tell: Callable[[str], None]) -> Made:
+        if is_reference(wanted.data):
+            # The cache knows files by their hashes; of a loader it would take the ranges of old samples.
+            files.ranges.unlink(missing_ok=True)
         report = calibrate(files.onnx, files.int8_onnx, options)
         agreement = "" if report.agreement is None else f"top-1 as FP32 in {report.agreement:.1%}, "
         worst = min((one.sqnr_db for one in report.outputs), default=0.0)
