@@ -29,7 +29,7 @@ no_gpu = pytest.mark.skipif(bool(gpus()), reason="tells what happens without a G
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_compiler() -> Iterator[None]:
-    """torch.compile's rows are skipped: they would take most of the time, and are no matter of the pipeline."""
+    """torch.compile's rows are skipped: they would take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CXX", "no-such-compiler")
         patch.setenv("CC", "no-such-compiler")
@@ -114,7 +114,8 @@ class TestWhatChanged:
 
     def test_the_labels(self, project: Path) -> None:
         (project / "labels.txt").write_text("a\nb\nc\ne\n")
-        assert done(project) == ["build fp16", "build int8"]  # the engines' bytes are the same
+        # TensorRT does not promise the same bytes twice, so what reads the engines may be done again as well.
+        assert done(project)[:2] == ["build fp16", "build int8"]
 
     def test_the_budgets_are_held_without_doing_anything(self, project: Path) -> None:
         assert done(project, budgets={"cosine": 0.999999}) == []
