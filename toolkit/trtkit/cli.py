@@ -15,12 +15,15 @@ from trtkit.commands import VERBS
 from trtkit.errors import EnvironmentLack, RequestError, TrtkitError
 
 EXTRAS = {
-    "torch": "torch", "torchvision": "torch", "onnxscript": "export",
-    "onnx": "build", "polygraphy": "build", "networkx": "build", "jinja2": "build",
-    "onnxruntime": "serve", "fastapi": "serve", "uvicorn": "serve", "prometheus_client": "serve",
-    "PIL": "serve", "matplotlib": "plot",
+    "torch": ("torch",), "torchvision": ("torch",), "onnxscript": ("export",), "matplotlib": ("plot",),
+    "filelock": ("build",), "google": ("build",), "jinja2": ("build",), "networkx": ("build",),
+    "onnx": ("build",), "polygraphy": ("build",),
+    "ml_dtypes": ("build", "serve"), "onnxruntime": ("build", "serve"), "PIL": ("build", "serve"),
+    "cuda": ("serve",), "fastapi": ("serve",), "httptools": ("serve",), "prometheus_client": ("serve",),
+    "python_multipart": ("serve",), "starlette": ("serve",), "uvicorn": ("serve",), "uvloop": ("serve",),
+    "numpy": (), "packaging": (), "pydantic": (), "pynvml": (), "rich": (), "ruamel": (), "typer": (),
 }  # fmt: skip
-"""A module that may be absent -> the extra of trtkit that brings it."""
+"""A module that may be absent -> the extras of trtkit that bring it; none: trtkit itself does."""
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it. typer makes it of a verb's KeyboardInterrupt, silently."""
@@ -50,9 +53,13 @@ def _run(typed: list[str]) -> int:
         name = (error.name or "").split(".")[0]
         if name not in EXTRAS:
             raise
+        extras = EXTRAS[name]
+        # Extras are called like the verb that cannot do without them.
+        extra = typed[0] if typed[0] in extras else next(iter(extras), "")
+        package = f"'trtkit[{extra}]'" if extra else "trtkit"
         raise EnvironmentLack(
             f"`trtkit {typed[0]}` needs {name}, which is not installed here",
-            ("next", f"pip install 'trtkit[{EXTRAS[name]}]', or use the trtforge/tensorrt image"),
+            ("next", f"pip install {package}, or use the trtforge/tensorrt image"),
         ) from error
     except BrokenPipeError:
         # Who read our output has seen enough; what is still buffered must not fail at exit.
