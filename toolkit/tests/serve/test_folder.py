@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from onnx import TensorProto
 
-from tests.serve.networks import doubling, sum_and_difference
+from tests.serve.networks import doubling, sum_and_difference, unchanged
 from trtkit.errors import EnvironmentLack, RequestError
 from trtkit.serve.folder import Choice, open_model
 
@@ -63,6 +64,13 @@ def test_images_need_a_model_with_one_input(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(json.dumps({"preprocess": {}}))
     with pytest.raises(RequestError, match="the model has 2"):
         open_model(model, Choice())
+
+
+@pytest.mark.parametrize("kind", [TensorProto.STRING, TensorProto.COMPLEX64])
+def test_types_that_the_protocol_does_not_know_are_refused_at_the_start(tmp_path: Path, kind: int) -> None:
+    with pytest.raises(RequestError) as caught:
+        open_model(unchanged(tmp_path / "m.onnx", kind), Choice())
+    assert caught.value.exit_code == 2
 
 
 def test_what_cannot_be_served_is_told(tmp_path: Path) -> None:

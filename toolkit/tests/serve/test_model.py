@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -74,3 +76,19 @@ def test_the_batch_ends_where_the_profile_ends_or_the_first_dimension_is_fixed()
     assert batch_limit((IMAGE,), (TensorSpec("y", "float32", (1, 4)),), {}, 32) == 1
     assert batch_limit((TensorSpec("x", "float32", (2, 3)),), (output,), {}, 32) == 1
     assert batch_limit((TensorSpec("x", "float32", ()),), (output,), {}, 32) == 1
+
+
+def test_bfloat16_is_known_without_help_from_other_modules() -> None:
+    code = """
+import numpy as np
+from trtkit.serve.model import Model, check_feeds
+from trtkit.serve.refusal import Refusal
+from trtkit.tensors import TensorSpec
+model = Model("m", "test", (TensorSpec("x", "bfloat16", (-1,)),), (), {}, max_batch=8)
+try:
+    check_feeds(model, {"x": np.zeros(2, np.float32)})
+except Refusal as error:
+    print(error)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.stdout.strip() == "the input x is float32, not bfloat16", ended.stderr

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
+import pytest
+
 from tests.serve.running import Running, ask
+from trtkit.serve.metrics import Metrics
 
 
 def test_health_ready_and_metrics(twice: Running) -> None:
@@ -32,3 +38,50 @@ def test_the_wrong_method_is_told(twice: Running) -> None:
     answer = twice.client.get("/infer")
     assert answer.status_code == 405
     assert answer.json()["error"] == "Method Not Allowed"
+
+
+def test_nothing_that_clients_send_becomes_a_metric_and_scrapes_leave_nothing_behind(twice: Running) -> None:
+    before = twice.metrics()
+    for name in range(30):
+        twice.client.post(f"/v2/models/m{name}/versions/{name}/infer", json=ask([[1.0]], name=f"x{name}"))
+        twice.client.post(twice.infer, json=ask([[1.0]], name=f"x{name}"))
+        twice.client.post(f"/infer?shape={name}&output=o{name}", headers={"content-type": f"kind/{name}"})
+        twice.client.get(f"/nowhere/{name}")
+    assert twice.metrics().keys() == before.keys()
+    for _ in range(100):
+        twice.metrics()
+    memory = twice.memory()
+    for _ in range(500):
+        twice.metrics()
+    assert twice.memory() - memory < 1 << 20
+
+
+class Nvml(ModuleType):
+    """pynvml, stood in for: of two GPUs, the first has fallen off the bus."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self) -> None:
+        super().__init__("pynvml")
+        self.nvmlInit = self.nvmlShutdown = lambda: None
+        self.nvmlSystemGetDriverVersion = lambda: "580"
+        self.nvmlDeviceGetCount = lambda: 2
+        self.nvmlDeviceGetUUID = self.nvmlDeviceGetName = lambda handle: f"GPU-{handle}"
+        self.nvmlDeviceGetCudaComputeCapability = lambda _: (8, 6)
+        self.nvmlDeviceGetHandleByUUID = lambda _: 1
+        self.nvmlDeviceGetUtilizationRates = lambda _: type("Rates", (), {"gpu": 50})
+        self.nvmlDeviceGetMemoryInfo = lambda _: type("Memory", (), {"total": 8, "used": 3})
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802  NVML's name
+        if not index:
+            raise self.NVMLError("GPU is lost")
+        return index
+
+
+def test_when_a_gpu_is_lost_everything_else_is_still_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml())
+    told = Metrics({}).text().decode()
+    assert 'trtkit_gpu_utilisation_ratio{gpu="GPU-1",name="GPU-1"} 0.5' in told
+    assert "GPU-0" not in told
+    assert "trtkit_requests_total" in told

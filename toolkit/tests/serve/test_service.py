@@ -202,6 +202,15 @@ def test_a_bad_request_is_told_what_is_wrong(
     assert twice.client.post(twice.infer, json=ask([[1.0]])).json()["outputs"][0]["data"] == [2.0]
 
 
+@pytest.mark.parametrize("top", ["0", "-1", "many", "1" * 5000])
+def test_a_wrong_number_of_classes_is_refused_before_anything_is_computed(zoo: Running, top: str) -> None:
+    before = zoo.metrics()["trtkit_batch_rows_count"]
+    answer = zoo.client.post(f"/infer?top={top}", content=picture(), headers={"content-type": "image/png"})
+    assert answer.status_code == 400
+    assert "?top=" in answer.json()["error"]
+    assert zoo.metrics()["trtkit_batch_rows_count"] == before
+
+
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e39"])
 def test_values_that_are_not_finite_are_refused(twice: Running, value: str) -> None:
     body = json.dumps(ask([[7.5]])).replace("7.5", value)

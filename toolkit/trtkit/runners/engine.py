@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ class LoadedEngine:
 
     Args:
         path: the engine; its sidecar is beside it.
+        sidecar: what `read_sidecar` gave for it, if it was read already: to read it is to hash the engine.
 
     sidecar: what it is. tensorrt: what loaded it. engine: the trt.ICudaEngine.
 
@@ -32,8 +34,8 @@ class LoadedEngine:
         WorkFailed: TensorRT refuses it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.sidecar: Sidecar = read_sidecar(path)
+    def __init__(self, path: Path, sidecar: Sidecar | None = None) -> None:
+        self.sidecar: Sidecar = sidecar or read_sidecar(path)
         self.tensorrt: TensorRT = find_tensorrt()
         check_fit(self.sidecar, self.tensorrt, current_gpu())
         trt = self.tensorrt.module
@@ -76,14 +78,19 @@ class LoadedEngine:
 
     def reasons(self) -> list[tuple[str, str]]:
         """TensorRT's last error messages as facts of an error; each is told once."""
-        told = [("because", message) for message in self._errors]
+        # A copy first: other threads' contexts write into it.
+        told = [("because", message) for message in list(self._errors)]
         self._errors.clear()
         return told
 
-    def close(self) -> None:
-        """Free it, once no runner uses it."""
+    def save(self) -> None:
+        """Keep the kernels that TensorRT-RTX has compiled, for the next start; `close` does it too."""
         if self._jit:
             self._jit.save()
+
+    def close(self) -> None:
+        """Free it, once no runner uses it."""
+        self.save()
         self._jit = self.engine = self._runtime = None
 
 
@@ -104,8 +111,10 @@ class _JitCache:
 
     def save(self) -> None:
         """Write it, whole or not at all; a model folder that is read-only goes without."""
-        content = bytes(self._cache.serialize())
-        new = self._path.with_name(self._path.name + ".new")
+        content = self._cache.serialize()
+        if content is None:
+            return
+        new = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")  # others may share the folder
         with suppress(OSError):
-            new.write_bytes(content)
+            new.write_bytes(bytes(content))
             new.replace(self._path)

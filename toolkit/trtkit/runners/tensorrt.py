@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trtkit.cuda import DeviceBuffer, HostBuffer, Stream
-from trtkit.errors import RequestError, WorkFailed
+from trtkit.errors import RequestError, TrtkitError, WorkFailed
 from trtkit.flavour import TITLES
 from trtkit.runners import Tensors
 from trtkit.runners.engine import LoadedEngine
@@ -92,8 +92,8 @@ class TensorRTRunner:
                 f"nothing bounds the size of the output {spec}",
                 ("next", "give the network outputs whose size is bounded: a top-k, or padding"),
             )
-        host, device = HostBuffer(size), DeviceBuffer(size)
-        self._kept += [host, device]
+        self._kept.append(host := HostBuffer(size))
+        self._kept.append(device := DeviceBuffer(size))
         self._must(self._context.set_tensor_address(spec.name, device.address))
         return host, device
 
@@ -127,7 +127,7 @@ class TensorRTRunner:
         """Free the context and its buffers, and the engine if it was loaded for this runner alone."""
         self._context = None
         while self._kept:
-            with suppress(WorkFailed):  # with a lost GPU all of it has gone already
+            with suppress(TrtkitError):  # with a lost GPU all of it has gone already
                 self._kept.pop().close()
         if self._owns:
             self._loaded.close()

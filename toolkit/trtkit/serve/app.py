@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -60,12 +59,9 @@ class BareRoute(APIRoute):
         return handler
 
 
-Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
-
-
-def make_app(service: Callable[[], Service], lifespan: Lifespan) -> FastAPI:
-    """The application. `service` is asked for when a request comes: `lifespan` makes it."""
-    app = FastAPI(title="trtkit", version=__version__, lifespan=lifespan)
+def make_app(service: Callable[[], Service]) -> FastAPI:
+    """The application. `service` is asked for when a request comes."""
+    app = FastAPI(title="trtkit", version=__version__)
     app.add_exception_handler(TrtkitError, _told)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unforeseen)

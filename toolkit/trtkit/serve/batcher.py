@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trtkit.cuda import DeviceLost
-from trtkit.errors import TrtkitError, WorkFailed
+from trtkit.errors import EnvironmentLack, TrtkitError, WorkFailed
 from trtkit.runners import Runner, Tensors
 from trtkit.serve.model import Model
 from trtkit.serve.refusal import Refusal
@@ -54,6 +55,9 @@ class Batcher:
         max_delay: seconds that a job may wait for others while a runner is free.
 
     lost: why nothing runs any more, None as long as it does.
+
+    Raises:
+        EnvironmentLack: the system gives no thread for a runner.
     """
 
     def __init__(
@@ -71,15 +75,23 @@ class Batcher:
         self._groups: dict[Hashable, deque[Job]] = {}
         self._waiting, self._running = 0, 0
         self._seconds_a_job = 0.0
-        self._open = True
+        self._open, self._ended = True, False
         self._wake = threading.Condition(threading.Lock())
         self._loop = asyncio.get_running_loop()
         self._threads = [
             threading.Thread(target=self._work, args=(runner,), name=f"runner {number}", daemon=True)
             for number, runner in enumerate(runners)
         ]
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:  # so Python tells that pthread_create failed
+            self._end()
+            raise EnvironmentLack(
+                f"the system gives no threads for {len(runners)} runs at a time",
+                ("because", str(error)),
+                ("next", "raise its limit (ulimit -u, docker run --pids-limit), or use fewer --contexts"),
+            ) from error
 
     @property
     def waiting(self) -> int:
@@ -104,14 +116,20 @@ class Batcher:
                 503, "this server is shutting down", ("next", "ask another, or later"), retry_after=1
             )
 
-    def check_open(self) -> None:
-        """Whether one more job would be taken now; asked before its body is read, too.
+    def check_open(self, coming: int = 0) -> None:
+        """Whether one more request is taken now.
+
+        Args:
+            coming: requests that are taken already and will be submitted.
 
         Raises:
             as check_running, and Refusal: with status 503 and Retry-After: the queue is full.
         """
         self.check_running()
-        if self._waiting >= self._queue:
+        self._check_room(coming)
+
+    def _check_room(self, coming: int = 0) -> None:
+        if self._waiting + coming >= self._queue:
             seconds = math.ceil(self._waiting * self._seconds_a_job / len(self._threads)) or 1
             raise Refusal(
                 503,
@@ -121,14 +139,18 @@ class Batcher:
             )
 
     def submit(self, feeds: Tensors) -> Job:
-        """Queue a request. Await `job.done`; what it raises is a TrtkitError.
+        """Queue a request that was taken; it is run even if meanwhile no others are taken any more.
+
+        Await `job.done`; what it raises is a TrtkitError.
 
         Raises:
-            as check_open.
+            Refusal: with status 503: the queue is full. DeviceLost: the GPU is lost.
         """
         job = Job(feeds, self._model.rows(feeds), self._model.group(feeds), self._loop.create_future())
         with self._wake:
-            self.check_open()
+            if self.lost:
+                raise self.lost
+            self._check_room()
             self._groups.setdefault(job.group, deque()).append(job)
             self._waiting += 1
             self._wake.notify()
@@ -143,7 +165,7 @@ class Batcher:
         job.done.cancel()
 
     def stop_taking(self) -> None:
-        """Refuse what comes from now on; what is queued is run, no longer waiting for others."""
+        """Take no more requests; what was taken is run, no longer waiting for others."""
         with self._wake:
             self._open = False
             self._wake.notify_all()
@@ -155,16 +177,24 @@ class Batcher:
             self._groups.clear()
             self._waiting = 0
             self._wake.notify_all()
-        self._loop.call_soon_threadsafe(_deliver, jobs, [error] * len(jobs))
+        self._tell(jobs, [error] * len(jobs))
         return len(jobs)
 
     def close(self, patience: float) -> bool:
-        """Stop; whether all threads ended within `patience` seconds. The runners are closed if so."""
-        self.stop_taking()
+        """Run what is queued, and stop; whether all threads ended within `patience` seconds.
+
+        Until they have, their runners must not be closed.
+        """
+        self._end()
         deadline = time.monotonic() + patience
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
+
+    def _end(self) -> None:
+        with self._wake:
+            self._open, self._ended = False, True
+            self._wake.notify_all()
 
     # On the runners' threads
 
@@ -173,6 +203,10 @@ class Batcher:
             results = self._results(runner, jobs)
             with self._wake:
                 self._running -= len(jobs)
+            self._tell(jobs, results)
+
+    def _tell(self, jobs: list[Job], results: Sequence[Outputs | TrtkitError]) -> None:
+        with suppress(RuntimeError):  # the event loop has ended: nobody waits any more
             self._loop.call_soon_threadsafe(_deliver, jobs, results)
 
     def _take(self) -> list[Job]:
@@ -185,7 +219,7 @@ class Batcher:
                     if patience <= 0:
                         return self._pop(group)
                     self._wake.wait(patience)
-                elif not self._open:
+                elif self._ended:
                     return []
                 else:
                     self._wake.wait()

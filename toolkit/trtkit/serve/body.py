@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from concurrent.futures import Executor
 
 from starlette.requests import Request
 from starlette.types import Message
@@ -21,12 +22,13 @@ class ClientGone(Exception):
     """The client closed the connection: nobody waits for an answer."""
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int, pool: Executor) -> bytes:
     """The whole body, unpacked.
 
     Args:
         limit: bytes, packed and unpacked. What is announced as larger is not read at all; what turns out
             larger is read to the limit.
+        pool: unpacks: a small body may become a large one, and others are answered meanwhile.
 
     Raises:
         Refusal: 413 too large, 408 too slow, 415 packed in a way that is not known, 400 badly packed.
@@ -50,7 +52,9 @@ async def read_body(request: Request, limit: int) -> bytes:
             raise Refusal(408, f"the body took more than {PATIENCE} s", next_step, close=True) from None
     if len(body) > limit:
         raise _too_large(limit)
-    return body if encoding == "identity" else unpack(body, encoding, limit)
+    if encoding == "identity":
+        return body
+    return await asyncio.get_running_loop().run_in_executor(pool, unpack, body, encoding, limit)
 
 
 async def _rest(request: Request, message: Message, limit: int) -> bytes:

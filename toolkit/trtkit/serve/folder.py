@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from trtkit.fit import check_fit
 from trtkit.flavour import find_tensorrt
 from trtkit.runners import Runner
 from trtkit.serve.model import Model, batch_limit
+from trtkit.serve.tensors import KSERVE
 from trtkit.sidecar import Precision, Preprocess, Sidecar, read_sidecar
 
 Backend = Literal["auto", "tensorrt", "onnxruntime"]
@@ -54,17 +56,21 @@ class Choice:
 
 @dataclass(frozen=True)
 class Opened:
-    """A model that is ready to run. because: why this file and backend, for who started the service."""
+    """A model that is ready to run. because: why this file and backend, for who started the service.
+
+    held: what is freed with it. save: keeps what was learned for the next start; `close` does it too.
+    """
 
     model: Model
     runners: tuple[Runner, ...]
     file: Path
     because: str
-    closers: tuple[Callable[[], None], ...] = field(default=())
+    held: ExitStack
+    save: Callable[[], None] = lambda: None
 
     def close(self) -> None:
-        for close in self.closers:
-            close()
+        """Free the runners, and then what they share. No run may go on."""
+        self.held.close()
 
 
 def open_model(path: Path, choice: Choice) -> Opened:
@@ -153,13 +159,16 @@ def _engine(engine: Path, sidecar: Sidecar, choice: Choice) -> Opened:
     from trtkit.runners.engine import LoadedEngine
     from trtkit.runners.tensorrt import TensorRTRunner
 
-    loaded = LoadedEngine(engine)
-    # Two contexts: while one computes, the other's copies go on.
-    runners = tuple(TensorRTRunner(loaded) for _ in range(choice.contexts or 2))
-    model = _model(runners[0], "tensorrt_plan", choice, sidecar.preprocess, sidecar.labels)
-    closers = (*(runner.close for runner in runners), loaded.close)
-    because = f"{sidecar.precision} is the fastest that fits this GPU"
-    return Opened(model, runners, engine, because, closers)
+    with ExitStack() as stack:
+        loaded = LoadedEngine(engine, sidecar)
+        stack.callback(loaded.close)
+        runners = []
+        for _ in range(choice.contexts or 2):  # two: while one computes, the other's copies go on
+            runners.append(TensorRTRunner(loaded))
+            stack.callback(runners[-1].close)
+        model = _model(runners[0], "tensorrt_plan", choice, sidecar.preprocess, sidecar.labels)
+        because = f"{sidecar.precision} is the fastest that fits this GPU"
+        return Opened(model, tuple(runners), engine, because, stack.pop_all(), loaded.save)
 
 
 def _onnx(onnxes: list[Path], choice: Choice, because: str) -> Opened:
@@ -175,19 +184,25 @@ def _onnx(onnxes: list[Path], choice: Choice, because: str) -> Opened:
 
     (onnx,) = onnxes
     gpu = bool(gpus()) and PROVIDERS["cuda"] in onnxruntime.get_available_providers()
-    runner = OnnxRuntimeRunner(onnx, provider="cuda" if gpu else "cpu", threads=choice.threads)
     description = _description(onnx.with_name(DESCRIPTION))
-    model = _model(runner, "onnxruntime_onnx", choice, description.preprocess, description.labels)
-    # ONNX Runtime runs one session on several threads; so they share it, and its weights.
-    return Opened(model, (runner,) * (choice.contexts or 1), onnx, because, (runner.close,))
+    with ExitStack() as stack:
+        runner = OnnxRuntimeRunner(onnx, provider="cuda" if gpu else "cpu", threads=choice.threads)
+        stack.callback(runner.close)
+        model = _model(runner, "onnxruntime_onnx", choice, description.preprocess, description.labels)
+        # ONNX Runtime runs one session on several threads; so they share it, and its weights.
+        return Opened(model, (runner,) * (choice.contexts or 1), onnx, because, stack.pop_all())
 
 
 def _model(
     runner: Runner, platform: str, choice: Choice, preprocess: Preprocess | None, labels: tuple[str, ...]
 ) -> Model:
-    texts = [str(spec) for spec in (*runner.inputs, *runner.outputs) if spec.dtype == "object"]
-    if texts:
-        raise RequestError("models with texts are not served", ("tensors", ", ".join(texts)))
+    foreign = [str(spec) for spec in (*runner.inputs, *runner.outputs) if spec.dtype not in KSERVE]
+    if foreign:
+        raise RequestError(
+            "the KServe protocol has no type for some tensors of this model ('object' is text)",
+            ("tensors", ", ".join(foreign)),
+            ("next", "export it with inputs and outputs of plain types: float32, float16, bool or int"),
+        )
     if preprocess and len(runner.inputs) != 1:
         raise RequestError(
             f"`preprocess` makes one input of an image, and the model has {len(runner.inputs)}",

@@ -10,6 +10,7 @@ import numpy as np
 
 from trtkit.runners import Tensors
 from trtkit.serve.refusal import Refusal
+from trtkit.serve.tensors import dtype_of
 from trtkit.sidecar import Preprocess
 from trtkit.tensors import Profile, TensorSpec, shape_text
 
@@ -80,7 +81,7 @@ def check_feeds(model: Model, feeds: Tensors, *, finite: bool = True) -> None:
         )
     for spec in model.inputs:
         _check_shape(model, spec, feeds[spec.name].shape)
-        if feeds[spec.name].dtype != np.dtype(spec.dtype):
+        if feeds[spec.name].dtype != dtype_of(spec.dtype):
             problem = f"the input {spec.name} is {feeds[spec.name].dtype}, not {spec.dtype}"
             raise _wrong(model, problem)
         if finite and feeds[spec.name].dtype.kind not in "biu" and not np.isfinite(feeds[spec.name]).all():

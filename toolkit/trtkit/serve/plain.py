@@ -15,9 +15,11 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import python_multipart  # noqa: F401  without it Starlette would fail at the first form
 from numpy.typing import NDArray
 from starlette.datastructures import Headers, QueryParams, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -28,20 +30,43 @@ from trtkit.images import UnreadableImage, image_tensor
 from trtkit.serve.model import Model
 from trtkit.serve.refusal import Refusal
 from trtkit.serve.tensors import dtype_of, from_bytes, to_bytes
-from trtkit.tensors import TensorSpec, parse_shapes, shape_text
+from trtkit.tensors import Shape, parse_shapes, shape_text
 
 BINARY = "application/octet-stream"
 MULTIPART = "multipart/form-data"
 TOP = 5
 """Classes that are told unless ?top= says otherwise."""
 
+MAX_DIGITS = 9
+"""Of ?top=: more classes nobody has, and Python refuses to read thousands of digits."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the query says. top: classes to tell of an image. shape, output: of a bare tensor."""
+
+    top: int = TOP
+    shape: Shape = ()
+    output: str = ""
+
 
 def media_type(headers: Headers) -> str:
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def check_media_type(headers: Headers, model: Model) -> None:
-    """Refuse, with status 415, what `model` cannot take; asked before the body is read."""
+def asked_of(headers: Headers, query: QueryParams, model: Model) -> Asked:
+    """What is asked of `model`; known before the body is read, and so before anything is computed.
+
+    Raises:
+        RequestError: with status 415, the content type is none that it takes; with 400, the query is wrong.
+    """
+    _check_media_type(headers, model)
+    if media_type(headers) == BINARY:
+        return Asked(output=_output(query, model), shape=_shape(query, model))
+    return Asked(top=_top(query))
+
+
+def _check_media_type(headers: Headers, model: Model) -> None:
     kind = media_type(headers)
     image = kind.startswith("image/") or kind == MULTIPART
     if image and model.preprocess is None:
@@ -62,7 +87,7 @@ def check_media_type(headers: Headers, model: Model) -> None:
 
 
 async def feeds_of(
-    body: bytes, headers: Headers, query: QueryParams, model: Model, pool: Executor
+    body: bytes, headers: Headers, asked: Asked, model: Model, pool: Executor
 ) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """The model's inputs, and the names of the images that they are made of.
 
@@ -74,7 +99,8 @@ async def feeds_of(
     """
     kind = media_type(headers)
     if kind == BINARY:
-        return _bare(body, query, model), []
+        (spec,) = model.inputs
+        return {spec.name: from_bytes(spec.name, memoryview(body), spec.dtype, asked.shape)}, []
     images = await _files(body, headers) if kind == MULTIPART else [("", body)]
     (spec,), preprocess = model.inputs, model.preprocess
     assert preprocess is not None
@@ -92,25 +118,18 @@ async def feeds_of(
     ]
 
 
-def answer(
-    outputs: Mapping[str, NDArray[Any]], images: list[str], query: QueryParams, model: Model
-) -> Response:
+def answer(outputs: Mapping[str, NDArray[Any]], images: list[str], asked: Asked, model: Model) -> Response:
     """The answer to what `feeds_of` read.
 
     Raises:
-        RequestError: ?top or ?output is not what can be.
         WorkFailed: an output holds NaN or infinity, which JSON cannot tell.
     """
     if not images:
-        spec = _output(query, model)
-        tensor = outputs[spec.name]
-        told = {"x-output": spec.name, "x-dtype": spec.dtype, "x-shape": shape_text(tensor.shape)}
+        tensor = outputs[asked.output]
+        told = {"x-output": asked.output, "x-dtype": str(tensor.dtype), "x-shape": shape_text(tensor.shape)}
         return Response(bytes(to_bytes(tensor)), 200, told, BINARY)
-    top = query.get("top", str(TOP))
-    if not top.isdecimal() or not int(top):
-        raise Refusal(400, f"?top={top} is not a number of classes", ("next", "write ?top=5"))
     rows = [
-        {**({"image": name} if name else {}), **_row(outputs, row, model, int(top))}
+        {**({"image": name} if name else {}), **_row(outputs, row, model, asked.top)}
         for row, name in enumerate(images)
     ]
     try:
@@ -121,8 +140,15 @@ def answer(
         raise WorkFailed("an output of the model holds NaN or infinity", ("model", model.name)) from error
 
 
-def _bare(body: bytes, query: QueryParams, model: Model) -> dict[str, NDArray[Any]]:
-    _output(query, model)  # better now than when it has been computed
+def _top(query: QueryParams) -> int:
+    top = query.get("top", str(TOP))
+    if not top.isdecimal() or len(top) > MAX_DIGITS or not int(top):
+        raise Refusal(400, f"?top={top[:MAX_DIGITS]} is not a number of classes", ("next", "write ?top=5"))
+    return int(top)
+
+
+def _shape(query: QueryParams, model: Model) -> Shape:
+    """The shape of the model's only input, from ?shape=; ?dtype= is the input's, or absent."""
     if len(model.inputs) != 1:
         raise Refusal(
             400,
@@ -130,24 +156,25 @@ def _bare(body: bytes, query: QueryParams, model: Model) -> dict[str, NDArray[An
             ("next", "use POST /v2/models/{name}/infer"),
         )
     (spec,) = model.inputs
-    if "shape" not in query:
-        next_step = ("next", f"add ?shape=, as 1x3x224x224; it takes {spec}")
-        raise Refusal(400, "the shape of these bytes is not told", next_step)
     if query.get("dtype", spec.dtype) != spec.dtype:
         problem = f"the input {spec.name} is {spec.dtype}, not {query['dtype']}"
         raise Refusal(400, problem, ("next", f"send {spec.dtype}"))
-    shape = parse_shapes([f"{spec.name}:{query['shape']}"])[spec.name]
-    return {spec.name: from_bytes(spec.name, memoryview(body), spec.dtype, shape)}
+    next_step = ("next", f"add ?shape=, as 1x3x224x224; it takes {spec}")
+    if "shape" not in query:
+        raise Refusal(400, "the shape of these bytes is not told", next_step)
+    try:
+        return parse_shapes([f"shape:{query['shape']}"])["shape"]
+    except ValueError as error:  # Python does not read numbers of thousands of digits
+        raise Refusal(400, "the shape of these bytes is too large", next_step) from error
 
 
-def _output(query: QueryParams, model: Model) -> TensorSpec:
+def _output(query: QueryParams, model: Model) -> str:
     names = [spec.name for spec in model.outputs]
     name = query.get("output", names[0] if len(names) == 1 else None)
-    chosen = next((spec for spec in model.outputs if spec.name == name), None)
-    if chosen is None:
+    if name not in names:
         problem = "which output is wanted?" if name is None else f"the model has no output {name!r}"
         raise Refusal(400, problem, ("has", ", ".join(names)), ("next", "add ?output=NAME"))
-    return chosen
+    return str(name)
 
 
 async def _files(body: bytes, headers: Headers) -> list[tuple[str, bytes]]:

@@ -8,13 +8,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
 
 from trtkit.errors import EnvironmentLack, WorkFailed
 from trtkit.serve.app import make_app
@@ -53,37 +51,45 @@ class Options:
 def serve(opened: Opened, options: Options, started: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, and then until everything that was taken on is answered.
 
+    `opened` is closed in any case; only what a run still uses then is left to the end of the process.
+
     Args:
         started: is told the address when requests are taken.
 
     Raises:
-        EnvironmentLack: the address cannot be had.
+        EnvironmentLack: the address, or what uvicorn and the runners need, cannot be had.
         WorkFailed: not everything was answered within `options.drain`.
     """
     sys.setswitchinterval(SWITCH)
-    door = _listen(options)
-    host, port = door.getsockname()[:2]
-    server = _Server(
-        opened, options, lambda: started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    )
-    server.run(sockets=[door])
+    server = None
+    try:
+        door = _listen(options)
+        host, port = door.getsockname()[:2]
+        server = _Server(
+            opened, options, lambda: started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        )
+        server.run(sockets=[door])
+    finally:
+        if server is None or server.idle:
+            opened.close()
+        else:
+            opened.save()
     if server.abandoned:
         raise WorkFailed(
             f"{server.abandoned} requests were not finished within {options.drain:g} s of the signal to stop",
             ("next", "give it more time (--drain), or a smaller queue"),
         )
-    opened.close()
 
 
 def _listen(options: Options) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
         return socket.create_server((options.host, options.port), family=family, backlog=2048)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: the host is no name at all
         raise EnvironmentLack(
             f"cannot listen on {options.host} port {options.port}",
-            ("because", error.strerror or str(error)),
-            ("next", "choose another --port"),
+            ("because", getattr(error, "strerror", None) or str(error)),
+            ("next", "choose another --port (0: any that is free), or a --host of this machine"),
         ) from error
 
 
@@ -91,20 +97,21 @@ class _Server(uvicorn.Server):
     """uvicorn, stopping in our order: refuse, finish, close the door, exit 0.
 
     While it finishes, the door stays open, so that whoever asks is told 503 and not left without an answer.
-    abandoned: requests that the time did not suffice for.
+    abandoned: requests that the time did not suffice for. idle: no run goes on.
     """
 
     def __init__(self, opened: Opened, options: Options, started: Callable[[], None]) -> None:
         self._opened, self._options, self._started = opened, options, started
         self._service: Service | None = None
         self._finishing: asyncio.Task[None] | None = None
-        self.abandoned = 0
+        self.abandoned, self.idle = 0, True
         super().__init__(
             uvicorn.Config(
-                make_app(self._served, self._lifespan),
+                make_app(self._served),
                 loop="uvloop",
                 http="httptools",
                 ws="none",
+                lifespan="off",
                 access_log=False,
                 log_config=None,
                 server_header=False,
@@ -117,8 +124,8 @@ class _Server(uvicorn.Server):
         assert self._service is not None
         return self._service
 
-    @asynccontextmanager
-    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        # Not as the application's lifespan: of what fails there uvicorn tells no more than a traceback.
         opened, options = self._opened, self._options
         metrics = Metrics(
             {
@@ -135,8 +142,11 @@ class _Server(uvicorn.Server):
         )
         self._service = service = Service(opened.model, batcher, metrics, options.limits)
         self._loop = asyncio.get_running_loop()
-        yield
-        if not batcher.close(patience=0.5):
+        try:
+            await super().serve(sockets)
+        finally:
+            service.close()
+            self.idle = batcher.close(patience=0.5)
             self.abandoned = max(self.abandoned, batcher.unfinished)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -152,15 +162,15 @@ class _Server(uvicorn.Server):
 
     def _stop(self) -> None:
         if self._finishing is None:
-            self._finishing = self._loop.create_task(self._finish(self._served().batcher))
+            self._finishing = self._loop.create_task(self._finish(self._served()))
 
-    async def _finish(self, batcher: Batcher) -> None:
-        log.info("stopping: %d requests to finish", batcher.unfinished)
-        batcher.stop_taking()
+    async def _finish(self, service: Service) -> None:
+        log.info("stopping: %d requests to finish", service.taken)
+        service.batcher.stop_taking()
         end = time.monotonic() + self._options.drain
-        while batcher.unfinished and time.monotonic() < end and not self.should_exit:
+        while service.taken and time.monotonic() < end and not self.should_exit:
             await asyncio.sleep(TICK)
-        self.abandoned = batcher.unfinished
+        self.abandoned = service.taken
         error = Refusal(503, "this server stopped before it came to this request", ("next", "ask another"))
-        batcher.abandon(error)
+        service.batcher.abandon(error)
         self.should_exit = True

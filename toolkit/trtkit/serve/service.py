@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -25,6 +26,9 @@ LARGE_JSON = 64 << 10
 
 HEADER_LENGTH = "inference-header-content-length"
 
+MAX_DIGITS = 18
+"""Of a number in a header: more make no size, and Python refuses to read thousands."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -35,12 +39,24 @@ class Limits:
 
 
 class Service:
-    """One model, served."""
+    """One model, served.
+
+    in_flight: requests that are not answered yet. taken: those of them whose body is here; they are finished
+    before the service ends.
+    """
 
     def __init__(self, model: Model, batcher: Batcher, metrics: Metrics, limits: Limits) -> None:
         self.model, self.batcher, self.metrics, self.limits = model, batcher, metrics, limits
         self.pool: Executor = ThreadPoolExecutor(thread_name_prefix="reader")
-        self.in_flight = 0
+        self.in_flight, self._arriving, self._preparing = 0, 0, 0
+
+    @property
+    def taken(self) -> int:
+        return self.in_flight - self._arriving
+
+    def close(self) -> None:
+        """Leave what still waits to be read: nobody waits for it any more."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
 
     async def infer(self, request: Request) -> Response:
         """POST /infer."""
@@ -70,17 +86,16 @@ class Service:
             self.metrics.request(outcome, time.perf_counter() - start)
 
     async def _infer(self, request: Request) -> Response:
-        plain.check_media_type(request.headers, self.model)
+        asked = plain.asked_of(request.headers, request.query_params, self.model)
         body = await self._body(request)
-        feeds, images = await plain.feeds_of(
-            body, request.headers, request.query_params, self.model, self.pool
-        )
+        with self._preparation():
+            feeds, images = await plain.feeds_of(body, request.headers, asked, self.model, self.pool)
         outputs = await self._computed(request, feeds)
-        return plain.answer(outputs, images, request.query_params, self.model)
+        return plain.answer(outputs, images, asked, self.model)
 
     async def _kserve_infer(self, request: Request) -> Response:
         length = request.headers.get(HEADER_LENGTH)
-        if length is not None and not length.isdecimal():
+        if length is not None and not (length.isdecimal() and len(length) <= MAX_DIGITS):
             next_step = ("next", "give the bytes of the body's JSON part")
             raise Refusal(400, f"{HEADER_LENGTH} is {length!r}", next_step, close=True)
         body = await self._body(request)
@@ -90,15 +105,32 @@ class Service:
             asked = kserve.parse_request(*arguments)
         else:
             loop = asyncio.get_running_loop()
-            asked = await loop.run_in_executor(self.pool, kserve.parse_request, *arguments)
+            with self._preparation():
+                asked = await loop.run_in_executor(self.pool, kserve.parse_request, *arguments)
         told = kserve.response(asked, await self._computed(request, asked.feeds), self.model)
         if told.header_length is None:
             return Response(told.body, 200, None, "application/json")
         return Response(told.body, 200, {HEADER_LENGTH: str(told.header_length)}, plain.BINARY)
 
     async def _body(self, request: Request) -> bytes:
-        self.batcher.check_open()  # what would be refused is not read
-        return await read_body(request, self.limits.request_bytes)
+        self.batcher.check_open(self._preparing)  # what would be refused is not read
+        self._arriving += 1
+        try:
+            body = await read_body(request, self.limits.request_bytes, self.pool)
+        finally:
+            self._arriving -= 1
+        self.batcher.check_running()  # that may have taken a while
+        return body
+
+    @contextmanager
+    def _preparation(self) -> Iterator[None]:
+        """Reading a body in the pool: what waits there counts as queued, or the pool's queue had no bound."""
+        self.batcher.check_open(self._preparing)
+        self._preparing += 1
+        try:
+            yield
+        finally:
+            self._preparing -= 1
 
     async def _computed(self, request: Request, feeds: Tensors) -> Outputs:
         """The outputs for `feeds`; the job is withdrawn if the client goes."""
@@ -106,12 +138,13 @@ class Service:
         job = self.batcher.submit(feeds)
         # The body is read, so the next thing to be received is that the client has gone, or was answered.
         gone = asyncio.ensure_future(request.receive())
-        gone.add_done_callback(lambda _: self.batcher.withdraw(job))
+        gone.add_done_callback(lambda task: None if task.cancelled() else self.batcher.withdraw(job))
         try:
             return await job.done
         except asyncio.CancelledError:
             if gone.done():
                 raise ClientGone from None
+            self.batcher.withdraw(job)  # the server ends
             raise
         finally:
             gone.cancel()

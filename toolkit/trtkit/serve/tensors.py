@@ -32,6 +32,9 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 MAX_SIZE = 1 << 40
 """Bytes of a tensor above which its shape is nonsense; well below where numpy's sizes overflow."""
 
+MAX_RANK = 32
+"""Dimensions of a tensor: what the oldest numpy we run on can do."""
+
 
 def dtype_of(name: str) -> np.dtype[Any]:
     """numpy's type of this name; "bfloat16" too."""
@@ -44,10 +47,11 @@ def tensor_size(name: str, dtype: str, shape: Shape) -> int:
     Raises:
         Refusal: it is too large to be meant.
     """
-    size = math.prod(shape) * _DTYPES[dtype].itemsize
-    if size > MAX_SIZE:
+    itemsize = _DTYPES[dtype].itemsize
+    # numpy's sizes overflow although one dimension is 0
+    if len(shape) > MAX_RANK or math.prod(max(size, 1) for size in shape) * itemsize > MAX_SIZE:
         raise Refusal(400, f"the shape {shape_text(shape)} of {name} is too large", ("next", "correct it"))
-    return size
+    return math.prod(shape) * itemsize
 
 
 def from_bytes(name: str, data: memoryview, dtype: str, shape: Shape) -> NDArray[Any]:
