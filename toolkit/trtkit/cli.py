@@ -15,15 +15,18 @@ from trtkit.commands import VERBS
 from trtkit.errors import EnvironmentLack, RequestError, TrtkitError
 
 EXTRAS = {
-    "torch": ("torch",), "torchvision": ("torch",), "onnxscript": ("export",), "matplotlib": ("plot",),
-    "filelock": ("build",), "google": ("build",), "jinja2": ("build",), "networkx": ("build",),
-    "onnx": ("build",), "polygraphy": ("build",),
-    "ml_dtypes": ("build", "serve"), "onnxruntime": ("build", "serve"), "PIL": ("build", "serve"),
-    "cuda": ("serve",), "fastapi": ("serve",), "httptools": ("serve",), "prometheus_client": ("serve",),
-    "python_multipart": ("serve",), "starlette": ("serve",), "uvicorn": ("serve",), "uvloop": ("serve",),
-    "numpy": (), "packaging": (), "pydantic": (), "pynvml": (), "rich": (), "ruamel": (), "typer": (),
+    "torch": "torch", "torchvision": "torch", "onnxscript": "export", "matplotlib": "plot",
+    "filelock": "build", "google": "build", "jinja2": "build", "ml_dtypes": "build", "networkx": "build",
+    "onnx": "build", "onnxruntime": "build", "PIL": "build", "polygraphy": "build",
+    "cuda": "serve", "fastapi": "serve", "httptools": "serve", "prometheus_client": "serve",
+    "python_multipart": "serve", "starlette": "serve", "uvicorn": "serve", "uvloop": "serve",
+    "numpy": "", "packaging": "", "pydantic": "", "pynvml": "", "rich": "", "ruamel": "", "typer": "",
 }  # fmt: skip
-"""A module that may be absent -> the extras of trtkit that bring it; none: trtkit itself does."""
+"""A module that may be absent -> the extra of trtkit that brings it, "" for trtkit itself."""
+
+SERVED = {"ml_dtypes", "onnxruntime", "PIL"}
+"""Modules that the extra `serve` brings as well: whoever serves needs no more than that one."""
+
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it. typer makes it of a verb's KeyboardInterrupt, silently."""
@@ -53,9 +56,7 @@ def _run(typed: list[str]) -> int:
         name = (error.name or "").split(".")[0]
         if name not in EXTRAS:
             raise
-        extras = EXTRAS[name]
-        # Extras are called like the verb that cannot do without them.
-        extra = typed[0] if typed[0] in extras else next(iter(extras), "")
+        extra = "serve" if typed[0] == "serve" and name in SERVED else EXTRAS[name]
         package = f"'trtkit[{extra}]'" if extra else "trtkit"
         raise EnvironmentLack(
             f"`trtkit {typed[0]}` needs {name}, which is not installed here",
