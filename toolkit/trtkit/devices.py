@@ -41,11 +41,8 @@ def gpus() -> tuple[Gpu, ...]:
     with _nvml() as nvml:
         if nvml is None:
             return ()
-        try:
-            driver, count = nvml.nvmlSystemGetDriverVersion(), nvml.nvmlDeviceGetCount()
-        except nvml.NVMLError:
-            return ()
-        return tuple(gpu for index in range(count) if (gpu := _gpu(nvml, index, driver)))
+        driver = nvml.nvmlSystemGetDriverVersion()
+        return tuple(_gpu(nvml, index, driver) for index in range(nvml.nvmlDeviceGetCount()))
 
 
 def usage(gpu: Gpu) -> Usage | None:
@@ -61,21 +58,17 @@ def usage(gpu: Gpu) -> Usage | None:
             return None
 
 
-def _gpu(nvml: Any, index: int, driver: str) -> Gpu | None:
-    """None for a GPU that is lost: the others are told all the same."""
-    try:
-        handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
-        return Gpu(
-            index=index,
-            uuid=nvml.nvmlDeviceGetUUID(handle),
-            name=nvml.nvmlDeviceGetName(handle),
-            sm=f"{major}{minor}",
-            memory=nvml.nvmlDeviceGetMemoryInfo(handle).total,
-            driver=driver,
-        )
-    except nvml.NVMLError:
-        return None
+def _gpu(nvml: Any, index: int, driver: str) -> Gpu:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    return Gpu(
+        index=index,
+        uuid=nvml.nvmlDeviceGetUUID(handle),
+        name=nvml.nvmlDeviceGetName(handle),
+        sm=f"{major}{minor}",
+        memory=nvml.nvmlDeviceGetMemoryInfo(handle).total,
+        driver=driver,
+    )
 
 
 @contextmanager

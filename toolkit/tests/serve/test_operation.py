@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
-
+import pynvml
 import pytest
 
 from tests.serve.running import Running, ask
+from trtkit.devices import Gpu
+from trtkit.serve import metrics
 from trtkit.serve.metrics import Metrics
 
 
@@ -56,32 +56,11 @@ def test_nothing_that_clients_send_becomes_a_metric_and_scrapes_leave_nothing_be
     assert twice.memory() - memory < 1 << 20
 
 
-class Nvml(ModuleType):
-    """pynvml, stood in for: of two GPUs, the first has fallen off the bus."""
-
-    class NVMLError(Exception):
-        pass
-
-    def __init__(self) -> None:
-        super().__init__("pynvml")
-        self.nvmlInit = self.nvmlShutdown = lambda: None
-        self.nvmlSystemGetDriverVersion = lambda: "580"
-        self.nvmlDeviceGetCount = lambda: 2
-        self.nvmlDeviceGetUUID = self.nvmlDeviceGetName = lambda handle: f"GPU-{handle}"
-        self.nvmlDeviceGetCudaComputeCapability = lambda _: (8, 6)
-        self.nvmlDeviceGetHandleByUUID = lambda _: 1
-        self.nvmlDeviceGetUtilizationRates = lambda _: type("Rates", (), {"gpu": 50})
-        self.nvmlDeviceGetMemoryInfo = lambda _: type("Memory", (), {"total": 8, "used": 3})
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802  NVML's name
-        if not index:
-            raise self.NVMLError("GPU is lost")
-        return index
-
-
 def test_when_a_gpu_is_lost_everything_else_is_still_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", Nvml())
+    def lost() -> tuple[Gpu, ...]:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+
+    monkeypatch.setattr(metrics, "gpus", lost)
     told = Metrics({}).text().decode()
-    assert 'trtkit_gpu_utilisation_ratio{gpu="GPU-1",name="GPU-1"} 0.5' in told
-    assert "GPU-0" not in told
-    assert "trtkit_requests_total" in told
+    assert "trtkit_gpu_utilisation_ratio{" not in told
+    assert 'trtkit_requests_total{outcome="ok"} 0.0' in told

@@ -139,9 +139,7 @@ class Batcher:
             )
 
     def submit(self, feeds: Tensors) -> Job:
-        """Queue a request that was taken; it is run even if meanwhile no others are taken any more.
-
-        Await `job.done`; what it raises is a TrtkitError.
+        """Queue a request that was taken, even if no others are any more; `job.done` raises TrtkitErrors.
 
         Raises:
             Refusal: with status 503: the queue is full. DeviceLost: the GPU is lost.

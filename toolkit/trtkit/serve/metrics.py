@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from pynvml import NVMLError
 
 from trtkit.devices import gpus, usage
 
@@ -79,8 +81,9 @@ class _Gpus(Collector):
     def collect(self) -> Iterator[Metric]:
         busy = GaugeMetricFamily("trtkit_gpu_utilisation_ratio", "A kernel ran.", labels=["gpu", "name"])
         memory = GaugeMetricFamily("trtkit_gpu_memory_used_bytes", "By everybody.", labels=["gpu", "name"])
-        for gpu in gpus():
-            if now := usage(gpu):
-                busy.add_metric([gpu.uuid, gpu.name], now.utilisation / 100)
-                memory.add_metric([gpu.uuid, gpu.name], now.memory)
+        with suppress(NVMLError):  # a GPU is lost: all else is still told
+            for gpu in gpus():
+                if now := usage(gpu):
+                    busy.add_metric([gpu.uuid, gpu.name], now.utilisation / 100)
+                    memory.add_metric([gpu.uuid, gpu.name], now.memory)
         yield from (busy, memory)
