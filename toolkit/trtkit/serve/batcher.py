@@ -179,10 +179,8 @@ class Batcher:
         return len(jobs)
 
     def close(self, patience: float) -> bool:
-        """Run what is queued, and stop; whether all threads ended within `patience` seconds.
-
-        Until they have, their runners must not be closed.
-        """
+        """Run what is queued, and stop; whether all threads ended within `patience` seconds: before, their
+        runners must not be closed."""
         self._end()
         deadline = time.monotonic() + patience
         for thread in self._threads:
