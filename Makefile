@@ -73,7 +73,7 @@ bench: setup-test engine  ## Measure against other tools; results go to bench/re
 	$(VENV)/python -m bench.main_job
 	$(VENV)/python -m bench.publish
 	$(VENV)/python -m bench.many_cells
-	$(VENV)/python -m bench.serve
+	PYTHONPATH=toolkit $(VENV)/python -m bench.serve
 
 docs: setup-test  ## Write the generated parts of docs/ anew.
 	$(VENV)/python -m docs.generate
