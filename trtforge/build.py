@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from trtforge.errors import ForgeError, as_forge_error
-from trtforge.image import check_followable
+from trtforge.image import check_followable, copy_keys
 from trtforge.in_use import in_use
 from trtforge.plan import check_disk, plan_image
 from trtforge.production.graph import Node, run_graph, threads
@@ -107,9 +107,9 @@ class Build:
         if engine and self.run_smoke:
             ends = {chain[-1].key: chain[-1] for chain in chains.values()}
             nodes += [_test_node(recipe, engine) for recipe in ends.values()]
+        missed = {plan.recipe.key: self._lacking(plan) for plan in plans if plan.recipe.key in todo}
         last = {cell: (test_key if tested else record_key)(chain[-1]) for cell, chain in chains.items()}
         ended = self._run(nodes, set(last.values()))
-        missed = {plan.recipe.key: len(plan.missing) for plan in plans if plan.recipe.key in todo}
         return {cell: _result(cell, chain, ended, last[cell], missed) for cell, chain in chains.items()}
 
     def layers(self, recipes: Iterable[Recipe]) -> dict[str, Layer]:
@@ -150,6 +150,11 @@ class Build:
         plans = [plan_image(recipe, self.project.store) for recipe in recipes.values()]
         check_disk([source for plan in plans for source in plan.missing], self.project.store)
         return plans
+
+    def _lacking(self, plan: ImagePlan) -> int:
+        """How many layers of an image the store lacks, those with copied files among them."""
+        copies = copy_keys(plan.recipe.dockerfile, plan.recipe.files)
+        return len(plan.missing) + sum(self.project.store.layer(key) is None for key in copies)
 
     def _is_there(self, plan: ImagePlan, engine: Engine | None) -> bool:
         """Whether nothing need be made for an image."""
@@ -224,16 +229,6 @@ def _result(
     records[chain[-1].key] = ended[last].value
     built = []
     for recipe in chain:
-        record, new = records[recipe.key], 0
-        if recipe.key in missed:
-            below = (
-                records[recipe.parent.key].layers
-                if recipe.parent
-                else recipe.base.layers
-                if recipe.base
-                else 0
-            )
-            copied = record.layers - below - len(recipe.sources)
-            new = missed[recipe.key] + copied
-        built.append(Built(recipe, record, "build" if recipe.key in missed else "reuse", new))
+        action: Literal["build", "reuse"] = "build" if recipe.key in missed else "reuse"
+        built.append(Built(recipe, records[recipe.key], action, missed.get(recipe.key, 0)))
     return CellBuilt(cell, tuple(built))

@@ -213,8 +213,32 @@ def _added(instruction: Instruction, layers: Mapping[str, Layer]) -> Layer:
     return layers[source]
 
 
+def copy_keys(dockerfile: str, files: Mapping[str, bytes]) -> list[str]:
+    """The keys in the store of the layers that the COPY instructions of `dockerfile` make."""
+    return [_copy_key(_named(one, files)) for one in read_dockerfile(dockerfile) if one.name == "COPY"]
+
+
 def _copied(instruction: Instruction, files: Mapping[str, bytes], store: Store) -> Layer:
     """A layer with the context's files that COPY names, owned by root, as Docker copies them."""
+    found = _named(instruction, files)
+    with store.work_folder() as work:
+        blob = work / "layer"
+        with blob.open("wb") as out:
+            tar = GzipTar(out)
+            for path, content in sorted(found.items()):
+                tar.add_file(path, content)
+            layer = tar.finish()
+        store.keep_layer(_copy_key(found), blob, layer)
+    return layer
+
+
+def _copy_key(found: Mapping[str, bytes]) -> str:
+    contents = {path: digest_of(content) for path, content in found.items()}
+    return digest_of(canonical_json({"copy": contents})).removeprefix("sha256:")
+
+
+def _named(instruction: Instruction, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What COPY puts into the image: path there -> content."""
     words = instruction.words()
     if len(words) != 2 or words[0].startswith("--"):
         raise instruction.refused("can only copy one source, without options")
@@ -230,16 +254,7 @@ def _copied(instruction: Instruction, files: Mapping[str, bytes], store: Store) 
         found = {place: files[source]} if source in files else {}
     if not found:
         raise instruction.refused("names nothing in the build context")
-    with store.work_folder() as work:
-        blob = work / "layer"
-        with blob.open("wb") as out:
-            tar = GzipTar(out)
-            for path, content in sorted(found.items()):
-                tar.add_file(path, content)
-            layer = tar.finish()
-        key = digest_of(canonical_json({"copy": layer.digest})).removeprefix("sha256:")
-        store.keep_layer(key, blob, layer)
-    return layer
+    return found
 
 
 def _empty_config() -> dict[str, Any]:

@@ -26,7 +26,7 @@ def test_the_real_cell_is_published_tested_and_found(forge: Forge, scratch: Path
         registry = f"--registry {host}/team"
         done = forge.type(f"publish {CELL} {registry}")
         assert done.returncode == 0, done.stderr
-        assert "tensorrt: 10 passed, 2 skipped (engine_run, torch_gpu: no GPU)" in done.stdout
+        assert "tensorrt: 12 passed, 2 skipped (engine_run, torch_gpu: no GPU)" in done.stdout
 
         def inspected(tag: str) -> str:
             command = ["skopeo", "inspect", "--tls-verify=false", f"docker://{host}/team/tensorrt:{tag}"]

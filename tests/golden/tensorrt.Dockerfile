@@ -22,8 +22,8 @@ ADD layers/KEY-5.tar.gz /
 # trtkit VERSION, SIZE MB, sha256:HASH
 ADD layers/KEY-6.tar.gz /
 
-COPY smoke/ /opt/smoke/
 COPY examples/ /opt/trtkit/examples/
+COPY smoke/ /opt/smoke/
 
 ENV TORCH_CUDA_ARCH_LIST="8.0;8.6"
 LABEL org.opencontainers.image.title="TensorRT 1.7.1.116 on PyTorch 2.9.1, CUDA 12.1, for ampere" \
