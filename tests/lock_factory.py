@@ -71,7 +71,8 @@ def lock_of(cells: Cells, *locked: Cell, inputs: str = "sha256:inputs") -> Lock:
                 state="locked",
                 base="base" if cells.variant(cell).torch else "",
                 tensorrt="trt",
-                image=cells.variant(cell).image,
+                image=cells.with_tensorrt(cell),
+                upon=own if (own := cells.variant(cell).image) != cells.with_tensorrt(cell) else "",
             )
             for cell in locked
         },

@@ -24,6 +24,7 @@ from trtforge.errors import CompatibilityError, MatrixError, RequestError
 from trtforge.image import check_followable
 from trtforge.layers.sources import LinksSource, OsSource
 from trtforge.lock import Lock, LockedCell
+from trtforge.matrix import Contents
 from trtforge.progress import Silent
 from trtforge.project import Project
 from trtforge.publishing.catalogue import read_catalogue
@@ -215,7 +216,7 @@ def test_what_serves_needs_an_os_of_ours(matrix: Matrix) -> None:
 
 def test_a_requirement_may_name_facts_of_the_cell_and_no_others(matrix: Matrix) -> None:
     def wheels(text: str) -> list[str]:
-        images = matrix.images.model_copy(update={"serve": [text]})
+        images = matrix.images.model_copy(update={"serve": Contents(wheels=[text])})
         with_it = Cells(matrix.model_copy(update={"images": images}))
         return with_it.wheels(pick(with_it, cuda="12.1", tensorrt="rtx", variant="serve"))
 
@@ -315,7 +316,8 @@ def test_plan_says_that_there_is_no_torch(type_: Callable[[str], Said]) -> None:
 
 def test_cells_lists_each_variant_by_its_own_name(type_: Callable[[str], Said]) -> None:  # noqa: F811
     said = type_("cells --cuda 12.1 --arch ampere --tensorrt 1.7.1.116 --os debian12 --torch 2.9.1")
-    assert said.out.splitlines()[:2] == [
+    assert said.out.splitlines()[:3] == [
         "rtx1.7.1.116-pt2.9.1-cu12.1-ampere",
+        "rtx1.7.1.116-pt2.9.1-cu12.1-ampere-slim",
         "rtx1.7.1.116-cu12.1-ampere-serve",
     ]

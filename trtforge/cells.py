@@ -10,7 +10,7 @@ from itertools import combinations, product
 from packaging.version import InvalidVersion, Version
 
 from trtforge.errors import CompatibilityError, EnvironmentLack, MatrixError, RequestError
-from trtforge.matrix import AXES, BroughtBase, CudaLibrary, Matrix, Rule, TorchBuild, Variant
+from trtforge.matrix import AXES, BroughtBase, Contents, CudaLibrary, Matrix, Os, Rule, TorchBuild, Variant
 from trtforge.rules import Facts, broken_rules, explanation
 
 Request = Mapping[str, tuple[str, ...]]
@@ -32,6 +32,7 @@ class Cell:
     os: str
     python: str
     variant: str
+    code: str = "all"
 
     def axes(self) -> dict[str, str]:
         """Every field by its name."""
@@ -73,6 +74,7 @@ class Cells:
             "os_python": system.python,
             "glibc": system.glibc,
             "base": "brought" if isinstance(system, BroughtBase) else "own",
+            "os_from": "packages" if isinstance(system, Os) and not system.image else "image",
         }
 
     def build(self, cell: Cell) -> TorchBuild:
@@ -84,23 +86,41 @@ class Cells:
         return self.matrix.axes.variant[cell.variant]
 
     def wheels(self, cell: Cell) -> list[str]:
-        """What the own image of `cell` has beside TensorRT, as requirements (PEP 508), with the CUDA library
-        that TensorRT loads, where torch does not bring it.
+        """What the image with TensorRT of `cell` has beside it, as requirements (PEP 508), with the CUDA
+        library that TensorRT loads, where torch does not bring it.
 
         Raises:
             MatrixError: a `{fact}` in a requirement is none.
         """
-        facts, image = self.facts(cell), self.variant(cell).image
+        wheels, library = self._contents(cell, self.with_tensorrt(cell)).wheels, self.cuda_library(cell)
+        return [*wheels, library.package] if library else wheels
+
+    def with_tensorrt(self, cell: Cell) -> str:
+        """The image in the chain of `cell` that brings TensorRT: its own, or the one below."""
+        variant = self.variant(cell)
+        return "tensorrt" if variant.on == "tensorrt" else variant.image
+
+    def added(self, cell: Cell) -> Contents:
+        """What the own image of `cell` adds: Debian packages; wheels, if it stands on one with TensorRT (the
+        others' are `wheels`).
+
+        Raises:
+            MatrixError: a `{fact}` in a requirement is none.
+        """
+        contents = self._contents(cell, self.variant(cell).image)
+        return contents if self.variant(cell).on == "tensorrt" else Contents(packages=contents.packages)
+
+    def _contents(self, cell: Cell, image: str) -> Contents:
+        facts, contents = self.facts(cell), self.matrix.images.last()[image]
         try:
-            wheels = [text.format_map(facts) for text in self.matrix.images.last()[image]]
+            wheels = [text.format_map(facts) for text in contents.wheels]
         except KeyError as error:
             raise MatrixError(
                 f"images: {image}: nothing is known of a cell that is called {error}",
                 ("known", ", ".join(facts)),
                 ("next", "name one of these in matrix.yaml"),
             ) from error
-        library = self.cuda_library(cell)
-        return [*wheels, library.package] if library else wheels
+        return Contents(packages=contents.packages, wheels=wheels)
 
     def cuda_library(self, cell: Cell) -> CudaLibrary | None:
         """The library that TensorRT loads and the image of `cell` would lack."""
@@ -112,6 +132,13 @@ class Cells:
         """The compute capabilities `cell` is for: its architecture's, as far as its TensorRT targets them."""
         targets = self.matrix.axes.tensorrt[cell.tensorrt].sm
         return tuple(sm for sm in self.matrix.axes.arch[cell.arch].sm if sm in targets)
+
+    def slim_sm(self, cell: Cell) -> tuple[str, ...]:
+        """The compute capabilities whose code alone torch's libraries keep; none: they keep all.
+
+        All of the architecture's: the PyTorch-CUDA image is the same whatever TensorRT stands on it.
+        """
+        return tuple(self.matrix.axes.arch[cell.arch].sm) if cell.code == "slim" else ()
 
     def knows(self, cell: Cell) -> bool:
         """Whether the matrix has, or still has, every value of `cell`."""
@@ -140,10 +167,10 @@ class Cells:
     def _candidates(self, request: Request) -> Iterator[Cell]:
         """The cells that satisfy `request`, best first, valid or not."""
         choices = [request.get(axis) or self._preferences[axis] for axis in AXES]
-        for cuda, arch, torch, tensorrt, system, python, variant in product(*choices):
+        for cuda, arch, torch, tensorrt, system, python, variant, code in product(*choices):
             release, _, name = torch.partition("+")
             build = self._torch_build(release, name, cuda)
-            yield Cell(cuda, arch, release, build, tensorrt, system, python, variant)
+            yield Cell(cuda, arch, release, build, tensorrt, system, python, variant, code)
 
     def _torch_build(self, release: str, name: str, cuda: str) -> str:
         builds = self.matrix.axes.torch[release].builds
@@ -301,22 +328,28 @@ class Cells:
         return "-".join([*parts, self.short_tag(cell)])
 
     def short_tag(self, cell: Cell) -> str:
-        """The tag people type: `cu12.1-ampere`, with the OS where it is not the default."""
-        parts = [f"cu{cell.cuda}", cell.arch]
-        return "-".join(parts if cell.os == self.matrix.defaults.get("os") else [*parts, cell.os])
+        """The tag people type: `cu12.1-ampere`, with the OS where it is not the default, and `slim`."""
+        system = [] if cell.os == self.matrix.defaults.get("os") else [cell.os]
+        return "-".join([f"cu{cell.cuda}", cell.arch, *system, *_slim(cell)])
 
     def base_tag(self, cell: Cell) -> str:
-        """The tag of the PyTorch-CUDA image that `cell` stands on: `2.9.1-cu12.1-debian12`."""
+        """The tag of the PyTorch-CUDA image that `cell` stands on: `2.9.1-cu12.1-debian12`; a slim one is for
+        an architecture: `2.9.1-cu12.1-debian12-ampere-slim`."""
         torch = cell.torch
         if cell.build != self._torch_build(cell.torch, "", cell.cuda):
             torch += f"_{cell.build}"
-        return f"{torch}-cu{cell.cuda}-{cell.os}"
+        slim = [cell.arch, *_slim(cell)] if cell.code == "slim" else []
+        return "-".join([torch, f"cu{cell.cuda}", cell.os, *slim])
 
 
 def _selects(asked: Mapping[str, set[str]], cell: Cell) -> bool:
     said = {axis: {value} for axis, value in cell.axes().items()}
     said["torch"].add(f"{cell.torch}+{cell.build}")
     return all(said[axis] & values for axis, values in asked.items())
+
+
+def _slim(cell: Cell) -> list[str]:
+    return ["slim"] if cell.code == "slim" else []
 
 
 def _major(version: str) -> str:

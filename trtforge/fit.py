@@ -3,7 +3,7 @@
 The order, from what weighs most: the operating system and variant that are the matrix's defaults;
 torch; a CUDA that is no newer than the driver (of those the newest; else the oldest: a driver runs every CUDA
 of its major, without what is newer than itself); the TensorRT flavour that the matrix lists first (the full
-one); TensorRT's version; the day it was published.
+one); TensorRT's version; an image that holds no code of other GPUs; the day it was published.
 
 Source: NVIDIA's CUDA Compatibility (minor version compatibility).
 """
@@ -69,6 +69,7 @@ def _rank(entry: Entry, driver: Version, matrix: Matrix) -> tuple[Any, ...]:
         (major, minor if native else -minor),
         _flavour(entry, matrix),
         Version(axes["tensorrt"]),
+        axes.get("code") == "slim",
         entry.order,
         entry.dated,
     )

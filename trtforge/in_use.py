@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from trtforge.base import held_base
 from trtforge.held import is_held
 from trtforge.image import find_image
-from trtforge.layers.maker import interpreter_of
-from trtforge.layers.sources import OsSource
+from trtforge.layers.maker import system_of
+from trtforge.layers.sources import OsSource, PackagesSource
 from trtforge.oci import digest_of
 from trtforge.registry.pull import layer_name
 
@@ -75,7 +75,7 @@ def needed(
     """
     recipes = list({recipe.key: recipe for recipe in recipes}.values())
     distinct = {*sources, *(source for recipe in recipes for source in recipe.sources.values())}
-    distinct |= {system for source in distinct if (system := interpreter_of(source))}
+    distinct |= {system for source in distinct if (system := system_of(source))}
     keys = [source.key for source in distinct]
     layers = [layer for key in keys if (layer := store.layer(key))]
     bases = _bases(recipes, store)
@@ -85,8 +85,13 @@ def needed(
         digests += [image.digest, digest_of(image.config), *(layer.digest for layer in image.layers)]
     base_layers = (layer_name(layer.digest) for image in bases for layer in image.layers)
     return {
-        "wheels": {pin.sha256 for one in distinct if not isinstance(one, OsSource) for pin in one.pins},
-        "debs": {package.sha256 for one in distinct if isinstance(one, OsSource) for package in one.packages},
+        "wheels": {pin.sha256 for one in distinct for pin in one.pins},
+        "debs": {
+            package.sha256
+            for one in distinct
+            if isinstance(one, OsSource | PackagesSource)
+            for package in one.packages
+        },
         "rootfs": {layer.diff_id.removeprefix("sha256:") for layer in layers},
         "layers": {f"{key}.json" for key in (*keys, *base_layers)},
         "records": {f"{one.key.removeprefix('sha256:')}.json" for one in recipes},

@@ -40,8 +40,10 @@ class LockedCell(_Model):
     """A cell's place in the lock.
 
     state: "locked", or "unlocked" with the `reason` why its packages could not be had.
-    base: the set of wheels of its PyTorch-CUDA image, "" on a brought base or where there is none; tensorrt:
-        the set that its own image adds. image: what that is called.
+    base: the set of wheels of its PyTorch-CUDA image, "" on a brought base or where there is none.
+    tensorrt: the set that the image with TensorRT adds. image: what that is called.
+    added: the set that its own image adds upon that; packages: the Debian packages that its own image adds;
+        "" for none. upon: what its own image is called where it is not `image`.
     """
 
     axes: dict[str, str]
@@ -50,6 +52,14 @@ class LockedCell(_Model):
     base: str = ""
     tensorrt: str = ""
     image: str = "tensorrt"
+    added: str = ""
+    packages: str = ""
+    upon: str = ""
+
+    def sets(self) -> list[tuple[str, str]]:
+        """The images of its chain that add wheels, the lowest first, and the set of each."""
+        named = [("pytorch-cuda", self.base), (self.image, self.tensorrt), (self.upon, self.added)]
+        return [(image, name) for image, name in named if name]
 
 
 class Lock(_Model):
@@ -57,12 +67,14 @@ class Lock(_Model):
 
     os: operating system -> its Debian packages. bases: what was found in an operating system that is a
         brought base.
+    packages: a name -> the Debian packages that an image adds to its operating system.
     wheels: file name -> pin. sets: a name -> the file names of the wheels that one image of the chain adds.
     cells: a cell's tag -> where its pins are.
     """
 
     inputs: str
     os: dict[str, tuple[OsPackage, ...]] = Field(default_factory=dict)
+    packages: dict[str, tuple[OsPackage, ...]] = Field(default_factory=dict)
     bases: dict[str, Base] = Field(default_factory=dict)
     sets: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     cells: dict[str, LockedCell] = Field(default_factory=dict)
@@ -73,14 +85,16 @@ class Lock(_Model):
         return tuple(self.wheels[file] for file in self.sets[set_name])
 
     def pruned(self) -> Lock:
-        """Without the sets, wheels and systems that no cell uses."""
+        """Without the sets, wheels, packages and systems that no cell uses."""
         locked = [cell for cell in self.cells.values() if cell.state == "locked"]
-        sets = {name for cell in locked for name in (cell.base, cell.tensorrt) if name}
+        sets = {name for cell in locked for _, name in cell.sets()}
+        packages = {cell.packages for cell in locked}
         systems = {cell.axes["os"] for cell in locked}
         files = {file for name in sets for file in self.sets[name]}
         return self.model_copy(
             update={
                 "os": {name: self.os[name] for name in sorted(systems & self.os.keys())},
+                "packages": {name: self.packages[name] for name in sorted(packages & self.packages.keys())},
                 "bases": {name: self.bases[name] for name in sorted(systems & self.bases.keys())},
                 "sets": {name: self.sets[name] for name in sorted(sets)},
                 "wheels": {file: self.wheels[file] for file in sorted(files)},

@@ -60,7 +60,8 @@ class Locking:
         old: the lock to go on from.
         bring: fetches and examines the base with this reference.
         reach: how far its pins may move; by default they are kept where they still satisfy.
-        stay: the sets and operating systems that are not asked for anew, where they are still what is wanted.
+        stay: the sets, operating systems and packages upon these that are not asked for anew, where they are
+            still what is wanted.
         unattended: nobody can correct what does not resolve, so it leaves its cells unlocked, and no pin goes
             where `reach` does not let it.
         projects: Python projects of this repository, by name; what they need is locked, not they.
@@ -83,7 +84,7 @@ class Locking:
         unattended: bool = False,
         projects: Mapping[str, LocalProject] | None = None,
         wheels: Callable[..., tuple[Pin, ...]] = resolve,
-        packages: Callable[[OsSuite, Sequence[str]], tuple[OsPackage, ...]] = resolve_os,
+        packages: Callable[..., tuple[OsPackage, ...]] = resolve_os,
     ) -> None:
         self._cells, self._old, self._sources, self._progress = cells, old, sources, progress
         self._reach, self._stay, self._unattended = reach, stay, unattended
@@ -91,6 +92,7 @@ class Locking:
         self._bring, self._wheels, self._packages = bring, wheels, packages
         self._sets: dict[str, tuple[Pin, ...]] = {}
         self._systems: dict[str, tuple[OsPackage, ...]] = {}
+        self._added_packages: dict[str, tuple[OsPackage, ...]] = {}
         self._bases: dict[str, Base] = {}
         self._down: dict[str, ForgeError] = {}
         self.failures: dict[str, ForgeError] = {}
@@ -108,6 +110,7 @@ class Locking:
         return Lock(
             inputs=inputs,
             os={**self._old.os, **self._systems},
+            packages={**self._old.packages, **self._added_packages},
             bases={**self._old.bases, **self._bases},
             sets={
                 **self._old.sets,
@@ -122,18 +125,30 @@ class Locking:
 
     def _lock_cell(self, cell: Cell) -> LockedCell:
         try:
+            packages = added = base = ""
             if isinstance(brought := self._cells.matrix.axes.os[cell.os], BroughtBase):
-                base, tensorrt = "", self._lock_on_brought(cell, brought)
+                tensorrt = self._lock_on_brought(cell, brought)
             else:
                 self._lock_os(cell.os)
+                packages = self._lock_packages(cell)
                 base = self._lock_base(cell) if self._cells.variant(cell).torch else ""
                 tensorrt = self._lock_tensorrt(cell, base, self._sets[base] if base else ())
+                added = self._lock_added(cell, base, tensorrt)
         except ForgeError as error:
             if not (self._unattended or isinstance(error, EnvironmentLack)):
                 raise
             return LockedCell(axes=cell.axes(), state="unlocked", reason=error.problem)
-        image = self._cells.variant(cell).image
-        return LockedCell(axes=cell.axes(), state="locked", base=base, tensorrt=tensorrt, image=image)
+        image, own = self._cells.with_tensorrt(cell), self._cells.variant(cell).image
+        return LockedCell(
+            axes=cell.axes(),
+            state="locked",
+            base=base,
+            tensorrt=tensorrt,
+            image=image,
+            added=added,
+            packages=packages,
+            upon=own if own != image else "",
+        )
 
     def _lock_os(self, name: str) -> None:
         system = self._cells.matrix.axes.os[name]
@@ -145,6 +160,22 @@ class Locking:
             with self._told(name), self._once(f"os {name}"), self._progress.task(f"resolve {name}"):
                 suite = os_suite(self._cells.matrix, name)
                 self._systems[name] = self._packages(suite, self._cells.matrix.images.os)
+
+    def _lock_packages(self, cell: Cell) -> str:
+        """Resolve the Debian packages that the cell's own image adds to its OS, which stays as locked."""
+        wanted = self._cells.added(cell).packages
+        if not wanted:
+            return ""
+        name = f"{self._cells.variant(cell).image}-on-{cell.os}"
+        if name in self._stay and name in self._old.packages:
+            self._added_packages[name] = self._old.packages[name]
+        if name not in self._added_packages:
+            with self._told(name), self._once(f"os {cell.os}"), self._progress.task(f"resolve {name}"):
+                system = self._systems[cell.os]
+                there = {package.name for package in system}
+                found = self._packages(os_suite(self._cells.matrix, cell.os), wanted, system)
+                self._added_packages[name] = tuple(one for one in found if one.name not in there)
+        return name
 
     def _lock_on_brought(self, cell: Cell, stated: BroughtBase) -> str:
         """Resolve TensorRT for a base that has all else: what is installed there stays as it is."""
@@ -191,6 +222,15 @@ class Locking:
         libs = flavour.libs.format_map(facts).removesuffix("-libs")
         below = f"on-{base}" if base else f"for-{self._cells.variant(cell).image}-py{cell.python}"
         return self._lock_set(f"{libs}-{cell.tensorrt}-{below}", needs, held, cell)
+
+    def _lock_added(self, cell: Cell, base: str, tensorrt: str) -> str:
+        """Resolve the wheels that the cell's own image adds to the one with TensorRT."""
+        wheels = list(needed(self._cells.added(cell).wheels, self._projects))
+        if not wheels:
+            return ""
+        held = [*self._sets[base], *self._sets[tensorrt]]
+        name = f"{self._cells.variant(cell).image}-on-{tensorrt}"
+        return self._lock_set(name, [*map(Need, wheels)], held, cell)
 
     def _lock_set(self, name: str, needs: Sequence[Need], base: Sequence[Held], cell: Cell) -> str:
         """Resolve the wheels that an image adds to those of its `base`, which hold."""

@@ -31,7 +31,7 @@ from trtforge.registry.reference import parse_reference
 if TYPE_CHECKING:
     from pathlib import Path
 
-AXES = ("cuda", "arch", "torch", "tensorrt", "os", "python", "variant")
+AXES = ("cuda", "arch", "torch", "tensorrt", "os", "python", "variant", "code")
 """The axes of the matrix, in the order in which a request is read."""
 
 
@@ -67,6 +67,10 @@ def _variants(value: Any) -> Any:
     return value
 
 
+def _wheels_alone(value: Any) -> Any:
+    return {"wheels": value} if isinstance(value, list) else value
+
+
 VersionText = Annotated[str, AfterValidator(_version)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 Wheel = Annotated[str, AfterValidator(_requirement)]
@@ -86,10 +90,15 @@ class Cuda(_Model):
 
 
 class Variant(_Model):
-    """What a cell is for. image: the last of its chain; torch: whether that stands on PyTorch."""
+    """What a cell is for. image: the last of its chain; on: the image of the same cell that it stands on."""
 
     image: Name
-    torch: bool = True
+    on: Literal["os", "pytorch-cuda", "tensorrt"] = "pytorch-cuda"
+
+    @property
+    def torch(self) -> bool:
+        """Whether PyTorch is in its chain."""
+        return self.on != "os"
 
 
 class Arch(_Model):
@@ -183,6 +192,14 @@ Beginning = Annotated[
 ]
 
 
+Code = Annotated[
+    Literal["all", "slim"],
+    Field(
+        description="GPU code in torch's own libraries: all that its wheel has, or what the cell's GPUs run"
+    ),
+]
+
+
 class Axes(_Model):
     """Every value an axis can take, in order of preference."""
 
@@ -193,6 +210,7 @@ class Axes(_Model):
     os: dict[Name, Beginning] = Field(min_length=1)
     python: list[VersionText] = Field(min_length=1)
     variant: Annotated[dict[Name, Variant], BeforeValidator(_variants), Field(min_length=1)]
+    code: list[Code] = Field(default=["all"], min_length=1)
 
     def values(self, axis: str) -> list[str]:
         """The values of `axis`, preferred ones first."""
@@ -222,27 +240,41 @@ class PublishRow(_Model):
     torch: list[VersionText] = Field(default_factory=list)
     os: list[Name] = Field(default_factory=list)
     variant: list[Name] = Field(default_factory=list)
+    code: list[Code] = Field(default_factory=list)
 
     def request(self) -> dict[str, tuple[str, ...]]:
         """The row as a request for cells."""
-        listed = {axis: tuple(getattr(self, axis)) for axis in ("cuda", "arch", "torch", "os", "variant")}
+        axes = ("cuda", "arch", "torch", "os", "variant", "code")
+        listed = {axis: tuple(getattr(self, axis)) for axis in axes}
         return {axis: values for axis, values in listed.items() if values} | {"tensorrt": (self.tensorrt,)}
+
+
+class Contents(_Model):
+    """What an image adds to the one it stands on: Debian packages and wheels; a plain list is wheels."""
+
+    packages: list[Name] = Field(default_factory=list)
+    wheels: list[Wheel] = Field(default_factory=list)
+
+
+_WHEELS_ALONE = BeforeValidator(_wheels_alone, json_schema_input_type=Contents | list[Wheel])
 
 
 class Images(_Model):
     """What each image of the chain holds beside torch and TensorRT: Debian packages, then wheels.
 
-    A `{fact}` of the cell may stand in what images with TensorRT hold: "cuda-bindings=={cuda_major}.*".
+    A `{fact}` of the cell may stand in the wheels of images with TensorRT: "cuda-bindings=={cuda_major}.*".
     """
 
-    os: list[str]
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    __pydantic_extra__: dict[Name, Annotated[Contents, _WHEELS_ALONE]]
+
+    os: list[Name]
     pytorch_cuda: list[Wheel] = Field(alias="pytorch-cuda")
     tensorrt: list[Wheel]
-    serve: list[Wheel] = Field(default_factory=list)
 
-    def last(self) -> dict[str, list[str]]:
+    def last(self) -> dict[str, Contents]:
         """The images that a chain may end with, and what each holds."""
-        return {"tensorrt": self.tensorrt, "serve": self.serve}
+        return {"tensorrt": Contents(wheels=self.tensorrt), **self.__pydantic_extra__}
 
 
 class Matrix(_Model):

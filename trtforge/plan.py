@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from trtforge.errors import EnvironmentLack
 from trtforge.image import Image, find_image
-from trtforge.layers.sources import OsSource, WheelSource
+from trtforge.layers.sources import OsSource, PackagesSource, WheelSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +48,7 @@ def wheels_needed(missing: Iterable[LayerSource]) -> dict[str, list[Pin]]:
     """The pins that the `missing` layers are made from, by the Python that they were resolved for."""
     pins: dict[str, dict[str, Pin]] = {}
     for source in missing:
-        if not isinstance(source, OsSource):
+        if not isinstance(source, OsSource | PackagesSource):
             pins.setdefault(source.target.python, {}).update({pin.sha256: pin for pin in source.pins})
     return {python: list(found.values()) for python, found in pins.items()}
 

@@ -24,6 +24,7 @@ from trtforge.layers.sources import (
     LayerSource,
     LinksSource,
     OsSource,
+    PackagesSource,
     WheelSource,
 )
 from trtforge.locking import os_suite
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from trtforge.cells import Cell, Cells
     from trtforge.index.pins import Pin
-    from trtforge.lock import Lock
+    from trtforge.lock import Lock, LockedCell
     from trtforge.matrix import Matrix
 
 FORMAT = 1
@@ -54,7 +55,7 @@ rest, the smallest, share one: Docker allows 127 layers, and each costs a reques
 class Recipe:
     """How one image is made.
 
-    image: its name in the chain ("os", "pytorch-cuda", "tensorrt", "serve").
+    image: its name in the chain ("os", "pytorch-cuda", "tensorrt", "serve", ...).
     refs: what it is called: first the name that says all, then short ones.
     parent: the recipe of the image it stands on; base: what it stands on where that is not ours.
     sources: the source of each ADD -> what that layer is made from.
@@ -109,22 +110,29 @@ class Recipes:
         if brought := lock.bases.get(cell.os):
             return (self._on_brought(cell, brought, pins),)
         system, target = self._system(cell, lock), InstallTarget(cell.python)
-        first = self._os(cell, system)
-        if not self._cells.variant(cell).torch:
-            return first, self._last(cell, first, pins, target, system, self._expected(cell, pins))
-        base_pins = lock.pins(locked.base)
-        second = self._base(cell, first, system, base_pins)
-        facts = self._expected(cell, [*base_pins, *pins])
-        return first, second, self._last(cell, second, pins, target, system, facts)
+        chain = [self._os(cell, system)]
+        there: list[Pin] = []
+        if self._cells.variant(cell).torch:
+            there += lock.pins(locked.base)
+            chain.append(self._base(cell, chain[-1], system, there))
+        there += pins
+        packages, upon = _packages(lock, locked, system), self._cells.variant(cell).on == "tensorrt"
+        below = () if upon else packages
+        facts = self._expected(cell, there)
+        chain.append(self._with_tensorrt(cell, chain[-1], pins, target, system, facts, below))
+        if upon:
+            added = lock.pins(locked.added) if locked.added else ()
+            chain.append(self._upon(cell, chain[-1], there, added, target, system, packages))
+        return tuple(chain)
 
     def _expected(self, cell: Cell, pins: Sequence[Pin]) -> dict[str, Any]:
-        """What the tests of the cell's own image compare with."""
+        """What the tests of the cell's image with TensorRT compare with."""
         own = [project.pin for project in self._own(cell)]
-        facts = expected(self._cells, cell, self._cells.variant(cell).image, [*pins, *own])
+        facts = expected(self._cells, cell, self._cells.with_tensorrt(cell), [*pins, *own])
         return facts | ({"projects": {pin.name: pin.version for pin in own}} if own else {})
 
     def _own(self, cell: Cell) -> list[LocalProject]:
-        """The projects of this repository that the cell's own image holds."""
+        """The projects of this repository that the cell's image with TensorRT holds."""
         return named(self._cells.wheels(cell), self._projects)
 
     def _system(self, cell: Cell, lock: Lock) -> OsSource | None:
@@ -156,9 +164,9 @@ class Recipes:
 
     def _on_brought(self, cell: Cell, base: Base, pins: Sequence[Pin]) -> Recipe:
         facts = expected_on(base, self._expected(cell, pins))
-        return self._last(cell, base, pins, base.target, None, facts)
+        return self._with_tensorrt(cell, base, pins, base.target, None, facts)
 
-    def _last(
+    def _with_tensorrt(
         self,
         cell: Cell,
         below: Recipe | Base,
@@ -166,20 +174,20 @@ class Recipes:
         target: InstallTarget,
         system: OsSource | None,
         facts_inside: dict[str, Any],
+        packages: Sequence[LayerSource] = (),
     ) -> Recipe:
-        """The image that the cell is for: TensorRT, what it is used with, and our own projects."""
-        image, own = self._cells.variant(cell).image, self._own(cell)
+        """The image that brings TensorRT, what it is used with, and our own projects."""
+        image, own = self._cells.with_tensorrt(cell), self._own(cell)
         flavour, facts = self._cells.matrix.flavours[self._cells.flavour(cell)], self._cells.facts(cell)
         asked = [flavour.bindings, flavour.frontend, *self._cells.wheels(cell)]
         direct = [canonicalize_name(Requirement(text.format_map(facts)).name) for text in asked]
         libs = next(pin for pin in pins if pin.name == flavour.libs.format_map(facts))
-        sources = self._wheel_sources(pins, direct, target, system)
+        sources = [*packages, *self._wheel_sources(pins, direct, target, system)]
         sources.append(LinksSource(libs, flavour.libs_folder, target))
         if library := self._cells.cuda_library(cell):
             name = canonicalize_name(Requirement(library.package).name)
             sources += [LinksSource(pin, library.folder, target) for pin in pins if pin.name == name]
         sources += [WheelSource((project.pin,), target, system) for project in own]
-        sm = self._cells.sm(cell)
         examples = {path: content for project in own for path, content in project.examples().items()}
         return self._recipe(
             image,
@@ -187,17 +195,47 @@ class Recipes:
             below,
             sources,
             self._smoke_files(facts_inside) | examples,
-            cuda=cell.cuda,
             examples=bool(examples),
-            driver=self._cells.matrix.axes.cuda[cell.cuda].driver,
             settings=_nvidia_settings(cell, below) if isinstance(below, Base) else {},
-            torch=cell.torch,
-            tensorrt=cell.tensorrt,
-            flavour=self._cells.flavour(cell),
-            arch=cell.arch,
-            sm=sm,
-            torch_cuda_arch_list=";".join(f"{one[:-1]}.{one[-1]}" for one in sm),
+            **self._of_cell(cell),
         )
+
+    def _upon(
+        self,
+        cell: Cell,
+        below: Recipe,
+        there: Sequence[Pin],
+        added: Sequence[Pin],
+        target: InstallTarget,
+        system: OsSource | None,
+        packages: Sequence[PackagesSource],
+    ) -> Recipe:
+        """The cell's own image upon the one with TensorRT, which holds the wheels `there`."""
+        image, contents = self._cells.variant(cell).image, self._cells.added(cell)
+        facts = self._expected(cell, [*there, *added]) | {"image": image}
+        direct = [canonicalize_name(Requirement(text).name) for text in contents.wheels]
+        return self._recipe(
+            image,
+            (self._cells.tag(cell), self._cells.short_tag(cell)),
+            below,
+            [*packages, *self._wheel_sources(added, direct, target, system)],
+            self._smoke_files(facts),
+            **self._of_cell(cell),
+        )
+
+    def _of_cell(self, cell: Cell) -> dict[str, Any]:
+        """What the templates of the images for one cell may say."""
+        sm = self._cells.sm(cell)
+        return {
+            "cuda": cell.cuda,
+            "driver": self._cells.matrix.axes.cuda[cell.cuda].driver,
+            "torch": cell.torch,
+            "tensorrt": cell.tensorrt,
+            "flavour": self._cells.flavour(cell),
+            "arch": cell.arch,
+            "sm": sm,
+            "torch_cuda_arch_list": ";".join(f"{one[:-1]}.{one[-1]}" for one in sm),
+        }
 
     def _wheel_sources(
         self, pins: Sequence[Pin], direct: Sequence[str], target: InstallTarget, interpreter: OsSource | None
@@ -267,6 +305,13 @@ class Recipes:
                 ("template", f"images/{image}/Dockerfile.j2"),
                 ("next", "correct the template"),
             ) from error
+
+
+def _packages(lock: Lock, locked: LockedCell, system: OsSource | None) -> tuple[PackagesSource, ...]:
+    """The layer with the Debian packages that a cell's own image adds to the `system`, if it adds any."""
+    if not locked.packages or system is None:
+        return ()
+    return (PackagesSource(system, lock.packages[locked.packages]),)
 
 
 def _copied(dockerfile: str) -> tuple[str, ...]:

@@ -43,6 +43,10 @@ def test_a_refresh_is_of_the_whole_lock(type_: Callable[[str], Said]) -> None:  
 
 def test_the_published_cells_as_jobs(type_: Callable[[str], Said]) -> None:  # noqa: F811
     said = type_("plan --github-matrix --cuda 12.1")
-    found = [(job["cuda"], job["arch"], job["variant"]) for job in said.answer["include"]]
-    assert found == [("12.1", "ampere,turing,ada", variant) for variant in ("runtime", "serve")]
+    found = [(job["cuda"], job["arch"], job["variant"], job["code"]) for job in said.answer["include"]]
+    assert found == [
+        ("12.1", "ampere,turing,ada", "runtime", "all"),
+        ("12.1", "ampere,turing,ada", "serve", "all"),
+        ("12.1", "ampere,ada", "runtime", "slim"),
+    ]
     assert len(said.out.splitlines()) == 1  # one line, for $GITHUB_OUTPUT

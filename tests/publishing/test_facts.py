@@ -24,7 +24,7 @@ def test_images_that_cells_share_have_the_axes_that_decide_them(cells: Cells) ->
     assert ampere[:2] == turing[:2]
     assert [sorted(facts.axes) for facts in ampere[:2]] == [
         ["os", "python"],
-        ["build", "cuda", "os", "python", "torch"],
+        ["build", "code", "cuda", "os", "python", "torch"],
     ]
     assert [facts.sm for facts in ampere] == [(), (), ("80", "86")]
     assert [bool(facts.driver) for facts in ampere] == [False, True, True]

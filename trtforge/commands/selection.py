@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from trtforge.cells import Choice
+from trtforge.errors import RequestError
 from trtforge.matrix import AXES
 from trtforge.production.jobs import Jobs, default_jobs
 from trtforge.project import Project, find_root
@@ -25,6 +26,7 @@ _HELP = {
     "os": "Operating system: debian12.",
     "python": "Python of the image: 3.11.",
     "variant": "Variant of the image: runtime, or serve (no torch).",
+    "code": "GPU code in torch's libraries: all that its wheel has, or slim: what the cell's GPUs run.",
 }
 _SELECTORS = "Selectors"
 
@@ -76,6 +78,8 @@ def with_session(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapped(**options: Any) -> None:
         request = {axis: tuple(value.split(",")) for axis in AXES if (value := options.pop(axis)) is not None}
+        if options.pop("slim"):
+            request["code"] = _slim(request)
         project = Project(find_root(), options.pop("wheelhouse"), options.pop("offline"))
         terminal = Terminal(json=options.pop("json"))
         command(Session(project, request, options.pop("all_cells"), terminal), **options)
@@ -100,13 +104,29 @@ def _selectors() -> list[inspect.Parameter]:
     )
     offline = typer.Option("--offline", help="Ask no index: the wheelhouse and the store are all there is.")
     as_json = typer.Option("--json", help="Answer in JSON, for machines.")
+    slim = typer.Option("--slim", help="Short for --code slim.", rich_help_panel=_SELECTORS)
     return [
         *selectors,
+        _option("slim", Annotated[bool, slim], False),
         _option("all_cells", Annotated[bool, everything], False),
         _option("wheelhouse", Annotated[Path | None, house], None),
         _option("offline", Annotated[bool, offline], False),
         _option("json", Annotated[bool, as_json], False),
     ]
+
+
+def _slim(request: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """What --slim asks of the axis `code`.
+
+    Raises:
+        RequestError: --code says something else.
+    """
+    if request.get("code", ("slim",)) != ("slim",):
+        raise RequestError(
+            f"--slim and --code {','.join(request['code'])} exclude each other",
+            ("next", "leave one of them out; --slim is short for --code slim"),
+        )
+    return ("slim",)
 
 
 def _option(name: str, kind: Any, default: object) -> inspect.Parameter:

@@ -11,10 +11,18 @@ from trtforge.layers.bytecode import bytecode_in_store
 from trtforge.layers.compiled_wheel_layer import compiled_in_store
 from trtforge.layers.image_python import ImagePython, interpreter_in
 from trtforge.layers.loader_links import links_in_store
-from trtforge.layers.sources import BytecodeSource, LayerSource, LinksSource, OsSource, WheelSource
+from trtforge.layers.sources import (
+    BytecodeSource,
+    LayerSource,
+    LinksSource,
+    OsSource,
+    PackagesSource,
+    WheelSource,
+)
 from trtforge.layers.wheel_layer import PinnedWheel, layer_in_store
 from trtforge.system.os_layer import OsLayer, os_layer
 from trtforge.system.os_packages import fetch_os
+from trtforge.system.package_layer import package_layer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
     from trtforge.oci import Layer
     from trtforge.progress import Progress
     from trtforge.store import Store
+    from trtforge.system.os_packages import OsPackage
 
 
 @dataclass(frozen=True)
@@ -48,8 +57,11 @@ class LayerMaker:
         """
         if layer := self.store.layer(source.key):  # then neither its wheels nor its packages are here
             return layer
-        if isinstance(source, OsSource):
-            return self._system(source).layer
+        match source:
+            case OsSource():
+                return self._system(source).layer
+            case PackagesSource(system, packages):
+                return self._packages(source.key, system, packages)
         wheels = [self._pinned(pin) for pin in source.pins]
         try:
             return self._of_wheels(source, wheels)
@@ -85,13 +97,26 @@ class LayerMaker:
             debs = [] if made else fetch_os(source.packages, source.suite, self.store, self.progress)
             return os_layer(source.packages, debs, source.suite, self.store, self.progress)
 
+    def _packages(self, key: str, system: OsSource, added: tuple[OsPackage, ...]) -> Layer:
+        below = self._system(system).layer
+        debs = fetch_os([*system.packages, *added], system.suite, self.store, self.progress)
+        return package_layer(
+            key, system.packages, added, debs, system.suite, below, self.store, self.progress
+        )
+
     def _pinned(self, pin: Pin) -> PinnedWheel:
         return PinnedWheel(self.store.file("wheels", pin.sha256, pin.filename), pin.sha256)
 
 
-def interpreter_of(source: LayerSource) -> OsSource | None:
-    """The system whose Python compiles for the layer of `source`."""
-    return source.interpreter if isinstance(source, WheelSource | BytecodeSource) else None
+def system_of(source: LayerSource) -> OsSource | None:
+    """The system that making the layer of `source` takes: its Python compiles, or packages come to it."""
+    match source:
+        case PackagesSource(system):
+            return system
+        case WheelSource() | BytecodeSource():
+            return source.interpreter
+        case _:
+            return None
 
 
 def work_of(source: LayerSource) -> float:
@@ -99,6 +124,8 @@ def work_of(source: LayerSource) -> float:
     match source:
         case OsSource():
             return math.inf  # bytecode needs its interpreter
+        case PackagesSource():
+            return 2e9  # installs the operating system once more
         case BytecodeSource(pins):
             return 1e9 + sum(pin.size or 0 for pin in pins)  # compiling is slow
         case WheelSource(pins):

@@ -6,11 +6,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from trtforge.layers import bytecode, compiled_wheel_layer, loader_links, wheel_layer
 from trtforge.oci import canonical_json, digest_of
-from trtforge.system import os_layer
+from trtforge.system import os_layer, package_layer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,7 @@ _INTERPRETER = re.compile(r"(lib)?python3(\.\d+)?(-minimal|-stdlib)?")
 class OsSource:
     """The operating system: its Debian packages, bootstrapped."""
 
+    pins: ClassVar[tuple[Pin, ...]] = ()
     suite: OsSuite
     packages: tuple[OsPackage, ...]
 
@@ -48,6 +49,26 @@ class OsSource:
 
     def says(self) -> list[str]:
         return [f"{self.name}, {len(self.packages)} packages"]
+
+
+@dataclass(frozen=True)
+class PackagesSource:
+    """Debian packages upon an operating system: what they change in its tree."""
+
+    pins: ClassVar[tuple[Pin, ...]] = ()
+    system: OsSource
+    packages: tuple[OsPackage, ...]
+
+    @property
+    def key(self) -> str:
+        return package_layer.layer_key(self.system.key, self.packages)
+
+    @property
+    def name(self) -> str:
+        return f"{len(self.packages)} packages upon {self.system.name}"
+
+    def says(self) -> list[str]:
+        return _wrapped([f"{package.name} {package.version}" for package in self.packages])
 
 
 @dataclass(frozen=True)
@@ -126,7 +147,7 @@ class LinksSource:
         return [f"where the loader finds the libraries of {self.pin.name}"]
 
 
-LayerSource = OsSource | WheelSource | BytecodeSource | LinksSource
+LayerSource = OsSource | PackagesSource | WheelSource | BytecodeSource | LinksSource
 
 
 def _named(pins: Sequence[Pin]) -> list[wheel_layer.PinnedWheel]:

@@ -109,8 +109,12 @@ def _packages(lock: Lock, tag: str) -> dict[str, _Held]:
     held: dict[str, _Held] = {}
     for one in lock.os.get(cell.axes["os"], ()):
         held[f"{cell.axes['os']}: {one.name}"] = _Held(one.version, one.sha256, "system", "os")
-    for image, name in (("pytorch-cuda", cell.base), (cell.image, cell.tensorrt)):
-        for pin in lock.pins(name) if name else ():
+    for one in lock.packages.get(cell.packages, ()):
+        held[f"{cell.axes['os']}: {one.name}"] = _Held(
+            one.version, one.sha256, "system", cell.upon or cell.image
+        )
+    for image, name in cell.sets():
+        for pin in lock.pins(name):
             held[pin.name] = _Held(pin.version, pin.sha256, "wheel", image)
     return held
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trtforge.errors import ForgeError
     from trtforge.index.pins import Held, Pin
     from trtforge.index.resolve import Need
-    from trtforge.lock import Lock
+    from trtforge.lock import Lock, LockedCell
     from trtforge.locking import Locking, Reach
     from trtforge.policy import RefreshPolicy, Step
 
@@ -80,7 +80,7 @@ def refresh(
         locking: makes a run of locking; takes `reach`, `stay` and `unattended` (see `Locking`).
     """
     cells = list(wanted)
-    stay = {} if policy.system else dict.fromkeys(old.os, "")
+    stay = {} if policy.system else dict.fromkeys((*old.os, *old.packages), "")
     while True:
         run = locking(reach=within(policy), stay=stay, unattended=True)
         lock = run.lock(cells, inputs)
@@ -93,16 +93,26 @@ def _staying(old: Lock, failures: Mapping[str, ForgeError], stay: Collection[str
     """What of `old` is to stay beside `stay`, and why: the base of what failed, or else that itself."""
     more: dict[str, str] = {}
     for name, error in failures.items():
-        bases = {cell.base for cell in old.cells.values() if cell.tensorrt == name and cell.base}
+        bases = {below for cell in old.cells.values() for below in _below(name, cell)}
         why = f"{error.problem} (for {name})"
         more |= dict.fromkeys(sorted(bases - set(stay)) or [name], why)
-    return {name: why for name, why in more.items() if name in {*old.sets, *old.os} - set(stay)}
+    return {
+        name: why for name, why in more.items() if name in {*old.sets, *old.os, *old.packages} - set(stay)
+    }
+
+
+def _below(name: str, cell: LockedCell) -> list[str]:
+    """What the set or the packages `name` were resolved upon, if they are those of `cell`."""
+    if name == cell.packages:
+        return [cell.axes["os"]]
+    sets = [one for _, one in cell.sets()]
+    return sets[: sets.index(name)] if name in sets else []
 
 
 def _kept(lock: Lock, stay: Mapping[str, str]) -> dict[str, str]:
     kept = {}
     for tag, cell in lock.cells.items():
-        names = (cell.axes["os"], cell.base, cell.tensorrt)
+        names = (cell.axes["os"], cell.packages, cell.base, cell.tensorrt, cell.added)
         if cell.state == "locked" and (reasons := {why for name in names if (why := stay.get(name))}):
             kept[tag] = "; ".join(sorted(reasons))
     return kept

@@ -14,7 +14,7 @@ from trtforge.engine.fresh import fresh_engine
 from trtforge.errors import BuildError
 from trtforge.image import UNPACKED, Image
 from trtforge.in_use import in_use
-from trtforge.layers.maker import interpreter_of
+from trtforge.layers.maker import system_of
 from trtforge.oci import Digest, Layer
 from trtforge.production.graph import Node
 from trtforge.production.staged import staging_tag
@@ -116,7 +116,7 @@ def share_layer(
     if layer := place.layers.find(source.key):  # made elsewhere since this work was planned
         return layer
     with in_use(place.store, sources=[source]):
-        system = interpreter_of(source)
+        system = system_of(source)
         if system and place.store.layer(source.key) is None:
             _bring(system, place)
         layer = make_layer(place, found, source=source, sources=sources)

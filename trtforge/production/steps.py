@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from trtforge.base import base_image
 from trtforge.image import assemble, name_image
 from trtforge.index.fetch import fetch, fetch_each
-from trtforge.layers.maker import LayerMaker, interpreter_of, work_of
-from trtforge.layers.sources import BytecodeSource, LayerSource, OsSource, WheelSource
+from trtforge.layers.maker import LayerMaker, system_of, work_of
+from trtforge.layers.sources import BytecodeSource, LayerSource, OsSource, PackagesSource, WheelSource
 from trtforge.locking import PLATFORM
 from trtforge.plan import check_disk, wheels_needed
 from trtforge.production.graph import Node
@@ -89,11 +89,11 @@ def layer_nodes(
     distinct = {source.key: source for source in missing}
     for source in distinct.values():
         needs = []
-        if not isinstance(source, OsSource):
+        system = system_of(source)
+        if system and system.key in distinct:
+            needs.append(layer_key(system))
+        if not isinstance(source, OsSource | PackagesSource):
             needs += [_wheels_key(source.target.python)] if ahead else []
-            system = interpreter_of(source)
-            if system and system.key in distinct:
-                needs.append(layer_key(system))
             if ahead and isinstance(source, BytecodeSource):
                 # Making those layers checks the wheels, gigabytes of them, for this store.
                 of_wheels = (one for one in distinct.values() if isinstance(one, WheelSource))
@@ -137,7 +137,7 @@ def make_layer(place: Workplace, found: Mapping[str, Any], *, source: LayerSourc
     if layer := place.store.layer(source.key):
         return layer
     check_disk([source], place.store)
-    if not isinstance(source, OsSource):
+    if not isinstance(source, OsSource | PackagesSource):
         python = source.target.python
         lacking: dict[str, ForgeError] = found.get(_wheels_key(python), {})
         for pin in source.pins:

@@ -38,7 +38,7 @@ CATALOGUE = f"{_FAMILY}v1+gzip"
 
 REPOSITORY, TAG = "catalogue", "latest"
 
-IMAGES = ("os", "pytorch-cuda", "tensorrt", "serve")
+IMAGES = ("os", "pytorch-cuda", "tensorrt", "serve", "deploy", "devel", "jupyter", "ssh")
 """The images of the chain, the lowest first: the repositories in which dated tags are looked for."""
 
 _ATTEMPTS = 100

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from trtforge.layers.sources import LinksSource, OsSource
+from trtforge.layers.sources import LinksSource, OsSource, PackagesSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from trtforge.cells import Cell, Cells
     from trtforge.recipe import Recipe
 
-_AXES = {"os": ("os", "python"), "pytorch-cuda": ("cuda", "torch", "build", "os", "python")}
-"""The axes that decide the images of the chain which several cells share; a cell's own has all, torch's if
-there is any."""
+_AXES = {"os": ("os", "python"), "pytorch-cuda": ("cuda", "torch", "build", "os", "python", "code")}
+"""The axes that decide the images of the chain which several cells share, a slim one also the architecture; a
+cell's own has all, torch's if there is any."""
 
 
 @dataclass(frozen=True)
@@ -38,24 +38,30 @@ def facts_of(cell: Cell, chain: Sequence[Recipe], cells: Cells) -> dict[str, Fac
 def _facts(cell: Cell, recipe: Recipe, cells: Cells) -> Facts:
     tags = tuple(ref.rpartition(":")[2] for ref in recipe.refs)
     owner = _owner(recipe.image, tags[-1], cells)
-    decide = _AXES.get(recipe.image) or [
-        axis for axis in cell.axes() if cells.variant(cell).torch or axis not in ("torch", "build")
-    ]
+    with_torch = cells.variant(cell).torch
+    own = tuple(axis for axis in cell.axes() if with_torch or axis not in ("torch", "build", "code"))
+    decide = _AXES.get(recipe.image, own)
+    if recipe.image == "pytorch-cuda" and cell.code == "slim":
+        decide = (*decide, "arch")
     axes = {axis: value for axis, value in cell.axes().items() if axis in decide}
     return Facts(
         tags=tags if owner is None or cells.name(owner) == cells.name(cell) else tags[:1],
         axes=axes,
-        sm=cells.sm(cell) if "arch" in axes else (),
+        sm=_sm(cell, recipe, cells) if "arch" in axes else (),
         driver=cells.matrix.axes.cuda[cell.cuda].driver if "cuda" in axes else "",
         packages=_packages(recipe),
     )
+
+
+def _sm(cell: Cell, recipe: Recipe, cells: Cells) -> tuple[str, ...]:
+    return cells.slim_sm(cell) if recipe.image == "pytorch-cuda" else cells.sm(cell)
 
 
 def _packages(recipe: Recipe) -> dict[str, str]:
     """Name -> version of the wheels and Debian packages in the layers that `recipe` adds."""
     packages = dict(recipe.base.packages) if recipe.base else {}
     for source in recipe.sources.values():
-        if isinstance(source, OsSource):
+        if isinstance(source, OsSource | PackagesSource):
             packages |= {package.name: package.version for package in source.packages}
         elif not isinstance(source, LinksSource):
             packages |= {pin.name: pin.version for pin in source.pins}

@@ -70,8 +70,13 @@ class OsSuite:
             object.__setattr__(self, "keyring", keyring)
 
 
-def resolve_os(suite: OsSuite, packages: Sequence[str]) -> tuple[OsPackage, ...]:
+def resolve_os(
+    suite: OsSuite, packages: Sequence[str], held: Sequence[OsPackage] = ()
+) -> tuple[OsPackage, ...]:
     """The current versions of `packages`, of all they depend on and of what every OS layer has, by name.
+
+    Args:
+        held: an OS that is locked already: `packages` come to it, and it stays as it is.
 
     Raises:
         RequestError: the suite does not have one of the packages, or they cannot be installed together.
@@ -81,7 +86,8 @@ def resolve_os(suite: OsSuite, packages: Sequence[str]) -> tuple[OsPackage, ...]
         # A new system has the merged /usr from its first file on: nothing is left for usrmerge to do, and
         # without it `usrmerge | usr-is-merged` does not pull in all of Perl.
         merged = "?exact-name(usrmerge)-"
-        done = apt.run("apt-get", "install", "--yes", "--print-uris", *_ALWAYS, *packages, merged)
+        there = [f"{package.name}={package.version}" for package in held] or _ALWAYS
+        done = apt.run("apt-get", "install", "--yes", "--print-uris", *there, *packages, merged)
         if done.returncode:
             raise RequestError(
                 f"{suite.distribution} {suite.codename} cannot install what was asked",
