@@ -300,7 +300,7 @@ def test_a_layer_that_cannot_be_made_fails_what_stands_on_it(world: World) -> No
 
 def test_a_wheel_that_cannot_be_had_fails_the_layers_made_of_it(world: World) -> None:
     cell = world.cell()
-    pin = next(iter(world.chain(cell)[2].sources.values())).pins[0]  # type: ignore[union-attr]
+    pin = next(iter(world.chain(cell)[2].sources.values())).pins[0]
     world.gone = {pin.sha256: LockError("gone")}
     (built,) = world.run(cell)
     assert str(built.error) == "gone"

@@ -21,6 +21,7 @@ from trtforge.build import Build, Built, CellBuilt
 from trtforge.cli import VERBS, main
 from trtforge.errors import EnvironmentLack, LockError
 from trtforge.lock import Lock, lock_text
+from trtforge.matrix import AXES
 from trtforge.project import Project
 from trtforge.recipe import Recipe
 from trtforge.record import Record

@@ -48,6 +48,12 @@ def machine(driver: str, *sms: str) -> Machine:
     return Machine(driver, tuple(Gpu(index, NAMES[sm], sm) for index, sm in enumerate(sms)))
 
 
+def test_of_two_alike_the_one_without_code_of_other_gpus_is_taken(cells: Cells, matrix: Matrix) -> None:
+    published = [entry(cells, cuda="12.1", arch="ampere", code=code) for code in ("slim", "all")]
+    assert best_fit(published, machine("535.104.05", "86"), matrix).entry.axes["code"] == "slim"
+    assert best_fit(published[::-1], machine("535.104.05", "86"), matrix).entry.axes["code"] == "slim"
+
+
 def test_a_driver_of_12_2_takes_the_cuda_that_is_no_newer(cells: Cells, matrix: Matrix) -> None:
     published = [entry(cells, cuda=cuda, arch="ampere") for cuda in ("12.1", "12.8", "13.0")]
     fit = best_fit(published, machine("535.104.05", "86"), matrix)

@@ -228,5 +228,5 @@ def test_nothing_goes_on_when_nobody_wants_the_rest(
 def _bytecode(chain: tuple[Recipe, ...]) -> BytecodeSource:
     """A layer that only this chain has."""
     system = next(source for source in chain[0].sources.values() if isinstance(source, OsSource))
-    pins = next(iter(chain[2].sources.values())).pins  # type: ignore[union-attr]
+    pins = next(iter(chain[2].sources.values())).pins
     return BytecodeSource(pins, InstallTarget("3.12"), system)

@@ -30,6 +30,13 @@ def test_images_that_cells_share_have_the_axes_that_decide_them(cells: Cells) ->
     assert [bool(facts.driver) for facts in ampere] == [False, True, True]
 
 
+def test_a_slim_base_is_of_an_architecture(cells: Cells) -> None:
+    os, base, top = chain_facts(cells, cuda="12.1", arch="ampere", tensorrt="rtx", code="slim")
+    assert "arch" not in os.axes
+    assert (base.axes["arch"], base.axes["code"], base.sm) == ("ampere", "slim", ("80", "86"))
+    assert top.axes["code"] == "slim"
+
+
 def test_packages_are_those_that_the_image_adds(cells: Cells) -> None:
     os, base, top = chain_facts(cells, cuda="12.1", arch="ampere", tensorrt="rtx")
     assert os.packages == {"python3": "3.11.2"}
