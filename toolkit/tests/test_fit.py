@@ -18,8 +18,8 @@ from trtkit.sidecar import HardwareCompatibility, Sidecar
 SMS = ("60", "61", "70", "75", "80", "86", "87", "89", "90", "100", "103", "110", "120", "121", "130")
 
 
-def tensorrt(flavour: Flavour, version: str) -> TensorRT:
-    return TensorRT(flavour, Version(version), sys)  # its module is not asked
+def tensorrt(flavour: Flavour, version: str, *, lean: bool = False) -> TensorRT:
+    return TensorRT(flavour, Version(version), sys, lean)  # its module is not asked
 
 
 def gpu(sm: str) -> Gpu:
@@ -36,6 +36,34 @@ def sidecar(flavour: Flavour = "tensorrt", version: str = "10.13.3.9", **fields:
 
 def kinds(engine: Sidecar, here: TensorRT, sm: str) -> list[str]:
     return [mismatch.kind for mismatch in mismatches_of(engine, here, gpu(sm))]
+
+
+@pytest.mark.parametrize(
+    ("built", "compatible", "fits"),
+    [
+        ("10.16.1.11", True, True),
+        ("10.13.3.9", True, True),
+        ("10.16.1.11", False, False),  # not even of its own version
+        ("10.13.3.9", False, False),
+        ("11.0.0.114", True, False),
+    ],
+)
+def test_the_lean_runtime_runs_version_compatible_engines_alone(
+    built: str, compatible: bool, fits: bool
+) -> None:
+    here = tensorrt("tensorrt", "10.16.1.11", lean=True)
+    engine = sidecar(version=built, version_compatible=compatible)
+    assert kinds(engine, here, "86") == ([] if fits else ["version"])
+
+
+def test_what_the_lean_runtime_cannot_run_is_built_again_with_the_option_and_elsewhere() -> None:
+    engine, here = sidecar(version="10.16.1.11"), tensorrt("tensorrt", "10.16.1.11", lean=True)
+    with pytest.raises(EngineDoesNotFit) as refused:
+        check_fit(engine, here, gpu("86"))
+    text = refused.value.text()
+    assert "here is TensorRT 10.16.1.11 (lean runtime)" in text
+    assert "trtkit build NETWORK.onnx --precision fp16 --version-compatible" in text
+    assert "build it here" not in text  # it has no builder
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,11 @@ from packaging.utils import canonicalize_name
 import trtkit
 from tests.serve.networks import doubling
 from trtkit.cli import EXTRAS, SERVED
+from trtkit.sidecar import Sidecar, file_sha256, write_sidecar
+from trtkit.tensors import TensorSpec
 
 TENSORRT = {"tensorrt", "tensorrt_rtx"}
-"""flavour.py says what to do where neither is here."""
+"""flavour.py says what to do where none is here."""
 
 
 def run(verb: str, missing: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -62,6 +64,39 @@ def test_what_is_missing_is_named_with_the_extra_that_brings_it_for_this_verb(
     assert f"`trtkit {verb}` needs {missing}" in ended.stderr
     assert f"pip install {package}," in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+RUN = {"cuda", "ml_dtypes", *(name for name, extra in EXTRAS.items() if extra == "")}
+"""What the extra `run` brings, with what trtkit always needs."""
+
+
+def test_an_engine_is_looked_into_and_measured_with_what_running_one_needs(tmp_path: Path) -> None:
+    """The others are not there, as in an image that only runs engines."""
+    engine = tmp_path / "m.engine"
+    engine.write_bytes(b"an engine")
+    spec = TensorSpec("x", "float32", (1, 3))
+    sidecar = Sidecar(
+        engine_sha256=file_sha256(engine), onnx_sha256="0" * 64, flavour="tensorrt-rtx",
+        tensorrt_version="1.7.1.116", sms=("86",), precision="fp16", inputs=(spec,), outputs=(spec,),
+        workspace=1, trtkit="0",
+    )  # fmt: skip
+    write_sidecar(sidecar, engine)
+    absent = [name for name in EXTRAS if name not in RUN]
+    code = "import sys; sys.modules.update(dict.fromkeys(sys.argv.pop(1).split(','))); "
+    command = [
+        sys.executable,
+        "-c",
+        code + "from trtkit.cli import main; main(sys.argv[1:])",
+        ",".join(absent),
+    ]
+    for arguments in (["inspect", str(engine), "--json"], ["bench", "--engine", str(engine)]):
+        ended = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60)
+        assert "Traceback" not in ended.stderr + ended.stdout
+        assert "which is not installed" not in ended.stderr, ended.stderr
+        assert "no GPU" in ended.stdout  # and so it came as far as can be here
+    refused = subprocess.run([*command, "build", "m.onnx"], capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 3
+    assert "trtkit[build]" in refused.stderr
 
 
 def modules() -> set[str]:

@@ -32,6 +32,10 @@ AMPERE = 80
 CROSS_MAJOR = {(8, 10), (10, 11)}
 """Majors (built with, run by) of version-compatible engines, besides the same one."""
 
+LEAN_RULE = "the lean runtime runs no engines but those that are built with --version-compatible"
+"""Whatever their version. Source: TensorRT documentation, "Version Compatibility"; of another engine it says
+"Unexpected call to stub loadRunner" (https://github.com/NVIDIA/TensorRT/issues/4790)."""
+
 
 @dataclass(frozen=True)
 class Mismatch:
@@ -94,6 +98,8 @@ def _version_rule(sidecar: Sidecar, tensorrt: TensorRT) -> str:
         built = Version(sidecar.tensorrt_version)
     except InvalidVersion:
         return "the sidecar's version cannot be read"
+    if tensorrt.lean and not sidecar.version_compatible:
+        return LEAN_RULE
     if built.release == tensorrt.version.release:
         return ""
     if sidecar.flavour == "tensorrt-rtx":
@@ -146,9 +152,13 @@ def _steps(sidecar: Sidecar, tensorrt: TensorRT, gpu: Gpu) -> tuple[str, ...]:
     """What to do: pick another engine, or build one that fits."""
     if tensorrt.flavour == "tensorrt-rtx" and not _rtx_runs_on(gpu):
         return (f"use an image with full TensorRT: TensorRT-RTX does not run on SM {gpu.sm}",)
+    here = f"{TITLES[tensorrt.flavour]} {tensorrt.version}"
+    kind = " and version_compatible" if tensorrt.lean else ""
+    where = f"with {here} on such a GPU" if tensorrt.lean else "here"
     named = f" --sm {gpu.sm}" if tensorrt.flavour == "tensorrt-rtx" else ""
+    named += " --version-compatible" if tensorrt.lean else ""
     return (
-        f"pick the engine whose sidecar says {tensorrt} and SM {gpu.sm}",
-        f"or build it here: trtkit build NETWORK.onnx --precision {sidecar.precision}{named}"
+        f"pick the engine whose sidecar says {here}{kind} and SM {gpu.sm}",
+        f"or build it {where}: trtkit build NETWORK.onnx --precision {sidecar.precision}{named}"
         f" (its ONNX file has SHA-256 {sidecar.onnx_sha256[:12]}...)",
     )

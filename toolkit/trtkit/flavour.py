@@ -23,14 +23,22 @@ TITLES: dict[Flavour, str] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-
 MODULES: dict[Flavour, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """A flavour's Python module; the first that imports is taken."""
 
+LEAN = "tensorrt_lean"
+"""The module of the full one's lean runtime, which has the part of its API that runs engines."""
+
 
 @dataclass(frozen=True)
 class TensorRT:
-    """The TensorRT of this environment. module: its Python module, the same API under either name."""
+    """The TensorRT of this environment. module: its Python module, the same API under any name.
+
+    lean: it is the lean runtime: no builder, no parser, no plug-ins of its own, and no engines but
+        version-compatible ones. Source: TensorRT documentation, "Version Compatibility".
+    """
 
     flavour: Flavour
     version: Version
     module: ModuleType
+    lean: bool = False
 
     @property
     def strongly_typed(self) -> bool:
@@ -52,7 +60,7 @@ class TensorRT:
         return self.flavour == "tensorrt-rtx"
 
     def __str__(self) -> str:
-        return f"{TITLES[self.flavour]} {self.version}"
+        return f"{TITLES[self.flavour]} {self.version}{' (lean runtime)' if self.lean else ''}"
 
 
 def find_tensorrt() -> TensorRT:
@@ -61,18 +69,35 @@ def find_tensorrt() -> TensorRT:
     Raises:
         EnvironmentLack: there is none, or it does not import.
     """
-    found = {flavour: _imported(name) for flavour, name in MODULES.items()}
-    for flavour, module in found.items():
+    found: dict[str, ModuleType | str] = {}
+    for flavour, name in (*MODULES.items(), ("tensorrt", LEAN)):
+        found[name] = module = _imported(name)
         if isinstance(module, ModuleType):
             if flavour == "tensorrt-rtx":
                 # polygraphy reads this when it is first imported; it has no other way to be told.
                 os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"
-            return TensorRT(flavour, Version(module.__version__), module)
+            return TensorRT(flavour, Version(module.__version__), module, lean=name == LEAN)
     raise EnvironmentLack(
         "there is no TensorRT here",
-        *((flavour, str(reason)) for flavour, reason in found.items()),
+        *((name, str(reason)) for name, reason in found.items()),
         ("next", "run this in a trtforge/tensorrt image, or pip install tensorrt-rtx-cu12"),
     )
+
+
+def find_builder() -> TensorRT:
+    """The TensorRT here, which can build engines.
+
+    Raises:
+        EnvironmentLack: there is none, or the lean runtime alone.
+    """
+    found = find_tensorrt()
+    if found.lean:
+        raise EnvironmentLack(
+            f"{found} builds no engines",
+            ("because", "it has neither builder nor parser"),
+            ("next", "build where the whole library is, as in a trtforge/tensorrt image"),
+        )
+    return found
 
 
 def _imported(name: str) -> ModuleType | str:

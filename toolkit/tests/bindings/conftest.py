@@ -27,6 +27,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> list[Bindings]:
 @pytest.fixture(scope="session")
 def apis(installed: list[Bindings]) -> dict[Bindings, Api]:
     """What each version has."""
+    return _described(installed)
+
+
+@pytest.fixture(scope="session")
+def lean(tmp_path_factory: pytest.TempPathFactory) -> dict[Bindings, Api]:
+    """What each version of the lean runtime has."""
+    folder = tmp_path_factory.mktemp("lean")
+    stubs = make_stubs(folder / "stubs")
+    return _described([install(*one, folder / one[1], stubs, lean=True) for one in listed(lean=True)])
+
+
+def _described(installed: list[Bindings]) -> dict[Bindings, Api]:
     with ThreadPoolExecutor(2) as pool:
         described = pool.map(lambda one: one.run("-c", DESCRIBE.format(module=one.module)), installed)
         return dict(zip(installed, described, strict=True))

@@ -19,7 +19,7 @@ from typing import Any
 from packaging.version import Version
 
 from tests.index_packages import requirements, unpack
-from trtkit.flavour import MODULES, Flavour, TensorRT
+from trtkit.flavour import LEAN, MODULES, Flavour, TensorRT
 
 LISTED = Path(__file__).with_name("bindings.txt")
 TOOLKIT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ FACTORIES = (
 LIBRARIES = (
     *(
         f"lib{name}.so.{major}"
-        for name in ("nvinfer", "nvonnxparser", "nvinfer_plugin")
+        for name in ("nvinfer", "nvonnxparser", "nvinfer_plugin", "nvinfer_lean")
         for major in (10, 11)
     ),
     "libtensorrt_rtx.so.1",
@@ -50,22 +50,24 @@ FRONTEND = "from {module}_bindings import *\nfrom {module}_bindings import __ver
 class Bindings:
     """Bindings that can be imported, in processes of their own.
 
-    folder: holds the bindings and the package in front of them. stubs: holds the libraries.
+    folder: holds the bindings and the package in front of them. stubs: holds the libraries. lean: they are
+        those of the lean runtime.
     """
 
     flavour: Flavour
     version: str
     folder: Path
     stubs: Path
+    lean: bool = False
 
     @property
     def module(self) -> str:
-        return MODULES[self.flavour]
+        return LEAN if self.lean else MODULES[self.flavour]
 
     @property
     def tensorrt(self) -> TensorRT:
         """As `find_tensorrt` tells them, without the module: to ask what differs between versions."""
-        return TensorRT(self.flavour, Version(self.version), ModuleType(self.module))
+        return TensorRT(self.flavour, Version(self.version), ModuleType(self.module), self.lean)
 
     def run(self, *arguments: str) -> Any:
         """Run Python with `arguments` and these bindings; what it prints, which is JSON.
@@ -83,29 +85,31 @@ class Bindings:
         return json.loads(result.stdout)
 
     def __str__(self) -> str:
-        return f"{self.flavour} {self.version}"
+        return f"{self.flavour} {self.version}{' lean' if self.lean else ''}"
 
 
-def listed() -> list[tuple[Flavour, str]]:
-    """Flavours and versions of bindings.txt that have wheels for this Python."""
+def listed(*, lean: bool = False) -> list[tuple[Flavour, str]]:
+    """Flavours and versions of bindings.txt that have wheels for this Python: of the lean runtime, or of what
+    it is the smaller part of."""
     found: list[tuple[Flavour, str]] = []
     for requirement in requirements(LISTED.read_text(encoding="utf-8")):
         name, version = requirement.split("==")
+        if ("lean" in name) != lean:
+            continue
         # TensorRT's first wheels for Python 3.13 are those of 10.9.
         if sys.version_info < (3, 13) or "rtx" in name or Version(version) >= Version("10.9"):
             found.append(("tensorrt-rtx" if "rtx" in name else "tensorrt", version))
     return found
 
 
-def install(flavour: Flavour, version: str, folder: Path, stubs: Path) -> Bindings:
+def install(flavour: Flavour, version: str, folder: Path, stubs: Path, *, lean: bool = False) -> Bindings:
     """Unpack the bindings into `folder`, with the package in front of them."""
-    text = LISTED.read_text(encoding="utf-8")
-    name = "tensorrt-rtx-cu12-bindings" if flavour == "tensorrt-rtx" else "tensorrt-cu12-bindings"
-    unpack(requirements(text)[f"{name}=={version}"], folder)
-    module = MODULES[flavour]
+    bindings = Bindings(flavour, version, folder, stubs, lean)
+    module, text = bindings.module, LISTED.read_text(encoding="utf-8")
+    unpack(requirements(text)[f"{module.replace('_', '-')}-cu12-bindings=={version}"], folder)
     (folder / module).mkdir()
     (folder / module / "__init__.py").write_text(FRONTEND.format(module=module), encoding="utf-8")
-    return Bindings(flavour, version, folder, stubs)
+    return bindings
 
 
 def make_stubs(folder: Path) -> Path:

@@ -77,6 +77,13 @@ NAMED_AT_RUN_TIME = {
 }
 """What getattr() is asked for, where that is not a constant."""
 
+NOT_OF_THE_LEAN = {
+    "module.init_libnvinfer_plugins",
+    "module.TensorFormat",
+    "EngineInspector.get_engine_information",
+}
+"""What is used unless the runtime is the lean one, which has no plug-ins of its own, formats or inspector."""
+
 
 def test_every_symbol_exists_where_it_is_used(apis: dict[Bindings, Api]) -> None:
     missing = [
@@ -97,6 +104,30 @@ def test_what_is_said_to_be_of_some_versions_is_used_and_is_not_in_all(apis: dic
             assert symbol in used
             assert not all(has(api, symbol) for api in apis.values()), symbol
             assert any(has(api, symbol) for api in apis.values()), symbol
+
+
+def test_what_runs_an_engine_needs_nothing_that_the_lean_runtime_lacks(lean: dict[Bindings, Api]) -> None:
+    """Types come from the whole API: the lean one would know less of them, and see fewer uses."""
+    assert {str(bindings) for bindings in lean} == {"tensorrt 10.16.1.11 lean", "tensorrt 11.4.0.106 lean"}
+    for bindings, api in lean.items():
+        assert not has(api, "module.Builder"), "it is not the lean one"
+        used = [
+            (path, use)
+            for path, use in used_by_trtkit(api)
+            if path.startswith(("trtkit/runners/", "trtkit/inspect/", "trtkit/trt_api"))
+        ]
+        assert {"Runtime.deserialize_cuda_engine", "IExecutionContext.execute_async_v3"} <= {
+            use.symbol for _, use in used
+        }
+        missing = [
+            f"{path}:{use.line}: {bindings} has no {use.symbol}"
+            for path, use in used
+            if use.symbol not in NOT_OF_THE_LEAN
+            and is_used(use.symbol, bindings.tensorrt)
+            and not has(api, use.symbol)
+        ]
+        assert not missing, "\n".join(missing)
+        assert not any(has(api, symbol) for symbol in NOT_OF_THE_LEAN)
 
 
 def test_the_reader_sees_what_trtkit_does_with_an_engine(apis: dict[Bindings, Api]) -> None:

@@ -17,7 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 from trtkit.build import BuildOptions, build_engine
 from trtkit.devices import NO_GPU, gpus
 from trtkit.errors import RequestError
-from trtkit.inspect import EngineInspection, OnnxInspection, inspect_engine, inspect_onnx
+from trtkit.inspect.engine_inspection import EngineInspection, inspect_engine
+from trtkit.inspect.onnx_inspection import OnnxInspection, inspect_onnx
 from trtkit.sidecar import read_sidecar, sidecar_path, write_sidecar
 
 

@@ -80,13 +80,16 @@ class Cuda(ModuleType):
         return np.frombuffer(self.alive[address], dtype, prod(shape)).reshape(shape)
 
 
+LAYOUTS = Enum("LAYOUTS", ["LINEAR", "CHW2"])
+
+
 class TensorRT(ModuleType):
     """tensorrt, over that CUDA. failing: what it says while the next executions fail."""
 
     __version__ = "10.13.3.9"
     TensorIOMode = Enum("TensorIOMode", ["NONE", "INPUT", "OUTPUT"])
     TensorLocation = Enum("TensorLocation", ["DEVICE", "HOST"])
-    TensorFormat = Enum("TensorFormat", ["LINEAR", "CHW2"])
+    TensorFormat = LAYOUTS
     DataType = IntEnum("DataType", ["FLOAT", "FP8"])
     ILogger = type("ILogger", (), {"__init__": lambda _: None})
     IOutputAllocator = type("IOutputAllocator", (), {"__init__": lambda _: None})
@@ -119,15 +122,17 @@ class Runtime:
 
 
 class Engine:
-    """The trt.ICudaEngine. kind, location, layout: of its input."""
+    """The trt.ICudaEngine. kind, location, layout: of its input. described: its layout in words, which the
+    lean runtime has alone."""
 
+    described = "Row major linear FP32 format"
     num_io_tensors, num_optimization_profiles = 3, 1
 
     def __init__(self, trt: TensorRT, logger: Any) -> None:
         self.shapes = {"x": (-1, 3), "twice": (-1, 3), "positive": (-1,)}
         self.trt, self.logger = trt, logger
         self.kind = trt.DataType.FLOAT
-        self.location, self.layout = trt.TensorLocation.DEVICE, trt.TensorFormat.LINEAR
+        self.location, self.layout = trt.TensorLocation.DEVICE, LAYOUTS.LINEAR
 
     def get_tensor_name(self, index: int) -> str:
         return list(self.shapes)[index]
@@ -146,6 +151,9 @@ class Engine:
 
     def get_tensor_format(self, _: str) -> Any:
         return self.layout
+
+    def get_tensor_format_desc(self, _: str) -> str:
+        return self.described
 
     def get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
         assert (name, index) == ("x", 0)

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from packaging.version import Version
 
-from tests.runners.stand_in import ROWS, Cuda, TensorRT
+from tests.runners.stand_in import ROWS, Cuda, Engine, TensorRT
 from trtkit import cuda
 from trtkit.devices import NO_GPU, Gpu, gpus
 from trtkit.errors import EnvironmentLack, RequestError, WorkFailed
@@ -43,8 +44,6 @@ def engine_file(folder: Path, content: bytes = b"an engine", **changes: Any) -> 
 @pytest.fixture
 def trt(monkeypatch: pytest.MonkeyPatch) -> TensorRT:
     """TensorRT 10.13 on an SM 86, stood in for."""
-    from packaging.version import Version
-
     trt = TensorRT(Cuda())
     monkeypatch.setattr(cuda, "_runtime", lambda: trt.cuda)
     monkeypatch.setattr(engines, "current_gpu", lambda: GPU)
@@ -57,6 +56,24 @@ def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
     find_tensorrt()  # so that it is not TensorRT that is missing
     with pytest.raises(EnvironmentLack, match=NO_GPU):
         TensorRTRunner(engine_file(tmp_path))
+
+
+def test_the_lean_runtime_runs_a_version_compatible_engine_and_has_no_plugins(
+    tmp_path: Path, trt: TensorRT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Here("tensorrt", Version(trt.__version__), trt, lean=True)
+    monkeypatch.setattr(engines, "find_tensorrt", lambda: here)
+    monkeypatch.delattr(TensorRT, "TensorFormat")
+    with pytest.raises(EngineDoesNotFit):
+        TensorRTRunner(engine_file(tmp_path))
+    runner = TensorRTRunner(engine_file(tmp_path, version_compatible=True))
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(runner.run({"x": x})["twice"], 2 * x)
+    assert not trt.plugins
+    monkeypatch.setattr(Engine, "described", "Two wide channel vectorized row major FP16 format")
+    with pytest.raises(RequestError, match="can be neither fed nor read") as refused:
+        TensorRTRunner(engine_file(tmp_path, version_compatible=True))
+    assert "its layout is Two wide" in refused.value.text()
 
 
 def test_outputs_are_right_at_every_size_and_shapes_that_the_values_decide(

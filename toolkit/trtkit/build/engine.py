@@ -28,7 +28,7 @@ from trtkit.build.weak_typing import set_types
 from trtkit.cuda import CudaError, current_gpu
 from trtkit.devices import Gpu, gpus
 from trtkit.errors import EnvironmentLack, WorkFailed
-from trtkit.flavour import TensorRT, find_tensorrt
+from trtkit.flavour import TensorRT, find_builder
 from trtkit.sidecar import Caveat, Sidecar, file_sha256, sidecar_path, write_sidecar
 
 
@@ -69,7 +69,7 @@ def build_engine(
         UnsupportedByTensorRT: the parser refuses nodes.
         BuildFailed: the builder made no engine.
     """
-    tensorrt = find_tensorrt()
+    tensorrt = find_builder()
     here = _gpu_here(tensorrt)
     sms = target_sms(options, tensorrt, here)
     source = read_onnx(onnx)

@@ -18,7 +18,7 @@ from trtkit.calibrate.samples import Feeds
 from trtkit.calibrate.sources import open_source
 from trtkit.calibrate.split import Split
 from trtkit.errors import RequestError
-from trtkit.flavour import TensorRT, find_tensorrt
+from trtkit.flavour import TensorRT, find_builder
 from trtkit.trt_api import quiet_polygraphy
 
 CLASSES: dict[Method, str] = {"entropy": "IInt8EntropyCalibrator2", "minmax": "IInt8MinMaxCalibrator"}
@@ -56,7 +56,7 @@ def calibrate_in_tensorrt(onnx: Path, options: CalibrateOptions) -> Path:
         EnvironmentLack: there is no TensorRT, or no GPU.
         WorkFailed: TensorRT could not build the network.
     """
-    tensorrt = find_tensorrt()
+    tensorrt = find_builder()
     _check(options.method, tensorrt)
     if options.cache is None:
         raise RequestError("--calibrator writes a cache and nothing else", ("next", "name it: --cache FILE"))

@@ -11,7 +11,9 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from trtkit.inspect import EngineInspection, Layer, LayerTensor, OnnxInspection
+    from trtkit.inspect.engine_inspection import EngineInspection
+    from trtkit.inspect.layer import Layer, LayerTensor
+    from trtkit.inspect.onnx_inspection import OnnxInspection
     from trtkit.tensors import ShapeRange
 
 
@@ -33,7 +35,6 @@ def inspect(
 ) -> None:
     """Show what is in a model: layers before and after fusion, precisions, formats, tactics, memory."""
     from trtkit.errors import RequestError
-    from trtkit.inspect import inspect_engine, inspect_onnx
     from trtkit.tensors import parse_shapes
 
     if not model.is_file():
@@ -42,8 +43,12 @@ def inspect(
         raise RequestError(f"there is no folder {svg.parent}", ("next", "make it, or give another --svg"))
     found: OnnxInspection | EngineInspection
     if model.suffix == ".onnx":
+        from trtkit.inspect.onnx_inspection import inspect_onnx
+
         found = inspect_onnx(model, batch=batch, shapes=parse_shapes(shapes))
     else:
+        from trtkit.inspect.engine_inspection import inspect_engine
+
         found = inspect_engine(model)
     if svg is not None:
         _draw(found, svg)
@@ -55,7 +60,8 @@ def inspect(
 
 def _draw(found: OnnxInspection | EngineInspection, svg: Path) -> None:
     from trtkit.errors import WorkFailed
-    from trtkit.inspect import EngineInspection, draw
+    from trtkit.inspect.drawing import draw
+    from trtkit.inspect.engine_inspection import EngineInspection
 
     if isinstance(found, EngineInspection):
         layers: Sequence[Layer] = found.layers
@@ -77,7 +83,7 @@ def _draw(found: OnnxInspection | EngineInspection, svg: Path) -> None:
 def _show(found: OnnxInspection | EngineInspection) -> None:
     from rich.console import Console
 
-    from trtkit.inspect import EngineInspection
+    from trtkit.inspect.engine_inspection import EngineInspection
 
     console = Console(highlight=False)
     facts, layers = _engine(found) if isinstance(found, EngineInspection) else _onnx(found)

@@ -1,15 +1,4 @@
-"""What is in a model file, before and after fusion: `inspect_onnx`, `inspect_engine`, `draw`."""
+"""What is in a model file: `onnx_inspection` (before and after fusion), `engine_inspection`, `drawing`.
 
-from trtkit.inspect.drawing import draw
-from trtkit.inspect.inspection import EngineInspection, OnnxInspection, inspect_engine, inspect_onnx
-from trtkit.inspect.layer import Layer, LayerTensor
-
-__all__ = [
-    "EngineInspection",
-    "Layer",
-    "LayerTensor",
-    "OnnxInspection",
-    "draw",
-    "inspect_engine",
-    "inspect_onnx",
-]
+Each is imported by itself: an image that only runs engines has what the second needs, and no more.
+"""

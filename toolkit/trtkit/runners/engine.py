@@ -41,7 +41,7 @@ class LoadedEngine:
         trt = self.tensorrt.module
         self._errors: deque[str] = deque(maxlen=KEPT)
         self._logger = make_logger(trt, self._note)
-        if self.tensorrt.flavour == "tensorrt":
+        if self.tensorrt.flavour == "tensorrt" and not self.tensorrt.lean:
             trt.init_libnvinfer_plugins(self._logger, "")
         self._runtime = trt.Runtime(self._logger)
         if self.sidecar.version_compatible:

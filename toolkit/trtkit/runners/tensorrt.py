@@ -166,8 +166,8 @@ def tensor_spec(trt: ModuleType, engine: Any, name: str) -> TensorSpec:
         wrong = f"its type is {kind}"
     elif engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
         wrong = "its values are shapes, which TensorRT reads on the host"
-    elif engine.get_tensor_format(name) != trt.TensorFormat.LINEAR:
-        wrong = f"its layout is {engine.get_tensor_format(name).name}, not linear"
+    elif layout := _other_layout(trt, engine, name):
+        wrong = f"its layout is {layout}, not linear"
     else:
         if kind == "BF16":
             import ml_dtypes  # noqa: F401  numpy knows the name "bfloat16" from here on
@@ -177,6 +177,19 @@ def tensor_spec(trt: ModuleType, engine: Any, name: str) -> TensorSpec:
         ("because", wrong),
         ("next", "export the network with plain inputs and outputs: float32, float16, bfloat16, bool or int"),
     )
+
+
+def _other_layout(trt: ModuleType, engine: Any, name: str) -> str:
+    """What the memory layout of the tensor is called; "" where it is linear.
+
+    The lean runtime has no trt.TensorFormat, so there the description tells ("Row major linear FP32 format";
+    NvInferRuntime.h, ICudaEngine::getTensorFormatDesc).
+    """
+    if not hasattr(trt, "TensorFormat"):
+        told = str(engine.get_tensor_format_desc(name))
+        return "" if "linear" in told.lower() else told
+    layout = engine.get_tensor_format(name)
+    return "" if layout == trt.TensorFormat.LINEAR else str(layout.name)
 
 
 def profile_of(engine: Any, inputs: tuple[TensorSpec, ...], index: int) -> Profile:

@@ -1,8 +1,7 @@
-"""What is in a model file: `inspect_onnx` and `inspect_engine`."""
+"""What is in an ONNX file: `inspect_onnx`."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,22 +10,14 @@ import onnx
 from pydantic import BaseModel, ConfigDict
 
 from trtkit.build.onnx_file import read_onnx
-from trtkit.devices import NO_GPU, gpus
-from trtkit.errors import RequestError, TrtkitError
-from trtkit.flavour import Flavour
-from trtkit.inspect.engine_layers import engine_layers, origins
+from trtkit.errors import RequestError
 from trtkit.inspect.layer import Layer, counts
 from trtkit.inspect.onnx_layers import Specs, fused_layers, onnx_layers, optimised
 from trtkit.onnx_graph import spec_bytes, tensor_specs, weight_bytes
-from trtkit.sidecar import read_sidecar
-from trtkit.tensors import Shape, ShapeRange, TensorSpec, shape_text
+from trtkit.tensors import Shape, TensorSpec, shape_text
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class OnnxInspection(_Frozen):
+class OnnxInspection(BaseModel):
     """What is in an ONNX file.
 
     opsets: by domain ("" is ONNX's own). operators: how many of each. parameters: elements of all weights;
@@ -36,6 +27,8 @@ class OnnxInspection(_Frozen):
     layers: as they are in the file. optimised: as ONNX Runtime fuses them; None where it cannot load the
         model, and then `why` says so.
     """
+
+    model_config = ConfigDict(frozen=True)
 
     file: str
     ir_version: int
@@ -52,35 +45,6 @@ class OnnxInspection(_Frozen):
     layers: tuple[Layer, ...]
     optimised: tuple[Layer, ...] | None
     why: str = ""
-
-
-class EngineInspection(_Frozen):
-    """What is in an engine.
-
-    size: of the file; device_memory: bytes that one execution context needs, None where nobody could say.
-    types, precisions, formats: how many layers or tensors there are of each.
-    layers: of the first profile; onnx_nodes: from how many ONNX nodes they came. source: who told them;
-        why: why there are none, or not all that there is to tell.
-    """
-
-    file: str
-    size: int
-    flavour: Flavour
-    tensorrt_version: str
-    sms: tuple[str, ...]
-    precision: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    profiles: tuple[dict[str, ShapeRange], ...]
-    workspace: int
-    device_memory: int | None
-    source: str
-    why: str
-    onnx_nodes: int
-    types: dict[str, int]
-    precisions: dict[str, int]
-    formats: dict[str, int]
-    layers: tuple[Layer, ...]
 
 
 def inspect_onnx(path: Path, *, batch: int = 1, shapes: Mapping[str, Shape] | None = None) -> OnnxInspection:
@@ -120,60 +84,6 @@ def inspect_onnx(path: Path, *, batch: int = 1, shapes: Mapping[str, Shape] | No
         optimised=after,
         why=why,
     )
-
-
-def inspect_engine(path: Path) -> EngineInspection:
-    """Look into the engine `path`: by TensorRT's inspector where it loads here, else by its sidecar.
-
-    Raises:
-        RequestError: it has no sidecar, or the sidecar is another engine's.
-    """
-    sidecar = read_sidecar(path)
-    told, memory, why = _ask_tensorrt(path)
-    source = "TensorRT's engine inspector" if told else "its sidecar, as its builder told them"
-    layers = engine_layers(told or sidecar.layers)
-    if not layers:
-        source = ""
-        why = f"{why}; and its sidecar tells no layers" if why else "its sidecar tells no layers"
-    return EngineInspection(
-        file=path.name,
-        size=path.stat().st_size,
-        flavour=sidecar.flavour,
-        tensorrt_version=sidecar.tensorrt_version,
-        sms=sidecar.sms,
-        precision=sidecar.precision,
-        inputs=sidecar.inputs,
-        outputs=sidecar.outputs,
-        profiles=sidecar.profiles,
-        workspace=sidecar.workspace,
-        device_memory=memory,
-        source=source,
-        why=why,
-        onnx_nodes=origins(layers),
-        types=counts([layer.type for layer in layers if layer.type]),
-        precisions=counts([layer.precision for layer in layers if layer.precision]),
-        formats=counts([one.format for layer in layers for one in layer.outputs if one.format]),
-        layers=layers,
-    )
-
-
-def _ask_tensorrt(path: Path) -> tuple[list[dict[str, object] | str], int | None, str]:
-    """The inspector's layers, the memory of a context, and why there are none."""
-    if not gpus():
-        return [], None, NO_GPU
-    from trtkit.runners.engine import LoadedEngine
-
-    try:
-        loaded = LoadedEngine(path)
-    except TrtkitError as error:
-        return [], None, error.problem
-    try:
-        trt = loaded.tensorrt.module
-        inspector = loaded.engine.create_engine_inspector()
-        told = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-        return list(told.get("Layers", ())), int(loaded.engine.device_memory_size_v2), ""
-    finally:
-        loaded.close()
 
 
 def _fed_shapes(inputs: Sequence[TensorSpec], batch: int, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
