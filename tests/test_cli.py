@@ -18,7 +18,7 @@ from tests.conftest import PROJECT
 from tests.project_copy import copy_project
 from trtforge import __version__, cli
 from trtforge.build import Build, Built, CellBuilt
-from trtforge.cli import VERBS, main
+from trtforge.cli import VERB_NAMES, main
 from trtforge.errors import EnvironmentLack, LockError
 from trtforge.lock import Lock, lock_text
 from trtforge.matrix import AXES
@@ -90,7 +90,7 @@ def test_version(type_: Callable[[str], Said]) -> None:
     assert type_("--version") == Said(0, f"trtforge {__version__}\n", "")
 
 
-@pytest.mark.parametrize("verb", [verb.__name__ for verb in VERBS])
+@pytest.mark.parametrize("verb", VERB_NAMES)
 def test_every_verb_has_help(type_: Callable[[str], Said], verb: str) -> None:
     said = type_(f"{verb} --help")
     assert (said.code, said.err) == (0, "")

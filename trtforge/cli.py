@@ -30,6 +30,7 @@ from trtforge.commands.report import report
 from trtforge.commands.rollback import rollback
 from trtforge.commands.schema import schema
 from trtforge.commands.smoke import smoke
+from trtforge.commands.verify_base import verify_base
 from trtforge.errors import ForgeError, Interrupted, RequestError, as_forge_error
 from trtforge.terminal import Terminal
 
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
 
 VERBS = (
     build, plan, cells, lock, render, push, publish, catalogue, pull, rollback, nightly, report,
-    smoke, layer, engine, doctor, gc, schema,
+    smoke, layer, engine, doctor, verify_base, gc, schema,
 )  # fmt: skip
+VERB_NAMES = tuple(verb.__name__.replace("_", "-") for verb in VERBS)
+"""What people type."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -60,7 +63,7 @@ def _run(typed: list[str]) -> int:
         # Not standalone: click would tell wrong options and Ctrl-C in its own way.
         return _app()(typed, prog_name="python build.py", standalone_mode=False) or 0
     except TyperException as error:
-        verb = typed[0] if typed[0] in {verb.__name__ for verb in VERBS} else ""
+        verb = typed[0] if typed[0] in VERB_NAMES else ""
         known = ("next", " ".join(f"python build.py {verb} --help".split()))
         raise RequestError(error.format_message().rstrip("."), known) from error
     except BrokenPipeError:

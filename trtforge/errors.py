@@ -191,6 +191,28 @@ class LockError(RequestError):
     """matrix.lock is missing, stale, edited or does not hold what was asked."""
 
 
+class StaleFileRule(RequestError):
+    """A file rule of matrix.yaml does not fit the wheel it is for: the wheel has no such file.
+
+    Args:
+        rule: its id. wheel: the file. glob: what matches nothing. problem: that in words.
+    """
+
+    def __init__(self, rule: str, wheel: str, glob: str, problem: str) -> None:
+        super().__init__(
+            f"the file rule {rule} is stale",
+            ("wheel", wheel),
+            ("because", problem),
+            ("rule", "a rule that leaves out nothing hides that the wheel has changed"),
+            (
+                "next",
+                f"look into the wheel (unzip -l), and mend the globs or `versions` of {rule} in matrix.yaml",
+            ),
+            ("more", "docs/files.md"),
+        )
+        self.rule, self.wheel, self.glob = rule, wheel, glob
+
+
 class EnvironmentLack(ForgeError):
     """This machine lacks something (an Engine, disk space, an index that answers)."""
 

@@ -260,6 +260,36 @@ def test_a_plain_docker_build_works_too(acme: Forge, found: Base, engine: Engine
         engine.remove(found.image)
 
 
+def test_verify_base_tells_what_fits_and_the_line_to_paste(shop: Shop, acme: Forge) -> None:
+    found = acme.answer(f"verify-base {shop.host}/acme/torch:1")
+    checks = {check["name"]: check for check in found["checks"]}
+    assert {name for name, check in checks.items() if check["status"] == "failed"} == set(), checks
+    assert checks["base-nvidia"]["status"] == "warning"  # it gives containers no GPU
+    assert checks["base-user"]["found"] == "1234:1234"
+    assert {cell["arch"] for cell in found["cells"]} >= {"ampere", "blackwell"}
+    pinned = shop.reference("torch").replace("@", ":1@")
+    assert (found["fit"], found["pinned"]) == (True, pinned)
+    assert found["matrix"].startswith(f'my-base: {{base: "{pinned}", python: "{PYTHON}"')
+
+
+def test_verify_base_takes_what_the_engine_has(shop: Shop, acme: Forge, engine: Engine) -> None:
+    base = shop.bases["torch"]
+    acme.answer(f"verify-base {shop.reference('torch')}")  # whichever test came first
+    assert engine.has(engine_tag(base.digest))
+    found = acme.answer(f"verify-base {engine_tag(base.digest)}")
+    digest = next(check for check in found["checks"] if check["name"] == "base-digest")
+    assert (found["fit"], found["pinned"], digest["status"]) == (True, "", "warning")
+    assert found["found"]["layers"] == len(base.layers)
+
+
+def test_verify_base_tells_why_a_base_is_unfit(shop: Shop, acme: Forge) -> None:
+    said = acme.type(f"verify-base {shop.reference('old-torch')}")
+    assert said.returncode == 1, said.stderr
+    assert "base-torch" in said.stdout
+    assert "2.8.0+cu128" in said.stdout
+    assert "my-base:" not in said.stdout
+
+
 def test_a_base_with_another_torch_is_refused(shop: Shop, address: str, tmp_path: Path) -> None:
     refused = forge_with(shop, "old-torch", address, tmp_path).type(f"{CELL} --no-smoke")
     assert refused.returncode == 2

@@ -11,7 +11,7 @@ import hashlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from installer.destinations import WheelDestination
 from installer.records import RecordEntry
 
+from trtforge.layers.cut import WHOLE, Cut
 from trtforge.layers.gzip_tar import GzipTar
 from trtforge.layers.image_python import cache_tag, compile_in
 from trtforge.layers.wheel_archive import MAX_NAME, WheelArchive
 from trtforge.layers.wheel_contents import MemberStream, WheelContents, install_wheel, place
-from trtforge.layers.wheel_layer import PinnedWheel, size_of, verify
+from trtforge.layers.wheel_layer import PinnedWheel, cut_facts, size_of, verify
 from trtforge.oci import canonical_json
 from trtforge.progress import ignore
 
@@ -85,24 +86,24 @@ def bytecode_layer(
         UnsafeWheel, CorruptWheel: see `wheel_layer`.
     """
     tar = GzipTar(out, target.prefix, target.uid, target.gid, level=LEVEL)
-    add_bytecode(wheels, target, interpreter, tar, jobs, advance)
+    add_bytecode([(wheel, WHOLE) for wheel in wheels], target, interpreter, tar, jobs, advance)
     return tar.finish()
 
 
 def add_bytecode(
-    wheels: Sequence[Path],
+    wheels: Sequence[tuple[Path, Cut]],
     target: InstallTarget,
     interpreter: Sequence[str],
     tar: GzipTar,
     jobs: int,
     advance: Advance,
 ) -> None:
-    """Write the bytecode of what `wheels` install to `tar`; see `bytecode_layer`."""
+    """Write the bytecode of what `wheels`, each by its cut, install to `tar`; see `bytecode_layer`."""
     with ExitStack() as stack:
         sources: dict[str, _Source] = {}
-        for path in wheels:
+        for path, cut in wheels:
             archive = stack.enter_context(WheelArchive(path))
-            sources.update(_sources(archive, target))
+            sources.update(_sources(WheelContents(archive, cut), target))
         pool = stack.enter_context(ThreadPoolExecutor(jobs))
         compiler = _Compiler(target, interpreter, advance)
         for batch, compiled in _in_order(pool, jobs, compiler, _batches(sources)):
@@ -125,6 +126,7 @@ def bytecode_in_store(
     Raises:
         HashMismatch: a wheel is not the one that is pinned. Nothing is kept.
         BuildError: see `bytecode_layer`. Nothing is kept.
+        StaleFileRule: a wheel's cut is of another one. Nothing is kept.
     """
 
     def write(out: BinaryIO) -> Layer:
@@ -132,17 +134,24 @@ def bytecode_in_store(
         with progress.task("check wheels", size_of(unread)) as advance, ThreadPoolExecutor(jobs) as pool:
             list(pool.map(partial(verify, advance=advance), unread))
         store.checked.update(wheel.sha256 for wheel in unread)
-        paths, command = [wheel.path for wheel in wheels], python.enter()
+        cuts, command = [(wheel.path, wheel.cut) for wheel in wheels], python.enter()
+        tar = GzipTar(out, target.prefix, target.uid, target.gid, level=LEVEL)
         with progress.task("bytecode") as advance:
-            return bytecode_layer(paths, target, command, out, jobs=jobs, advance=advance)
+            add_bytecode(cuts, target, command, tar, jobs, advance)
+            return tar.finish()
 
     return store.made_layer(bytecode_key(wheels, target, python.identity), write)
 
 
 def bytecode_key(wheels: Sequence[PinnedWheel], target: InstallTarget, identity: str) -> str:
-    """What a bytecode layer is a function of, as the store's key."""
-    hashes = [wheel.sha256 for wheel in wheels]
-    facts = {"bytecode": FORMAT, "wheels": hashes, "target": target.facts(), "interpreter": identity}
+    """What a bytecode layer is a function of, as the store's key; what is slimmed is no module."""
+    facts = {
+        "bytecode": FORMAT,
+        "wheels": [wheel.sha256 for wheel in wheels],
+        "target": target.facts(),
+        "interpreter": identity,
+        **cut_facts([replace(wheel, cut=wheel.cut.files()) for wheel in wheels]),
+    }
     return hashlib.sha256(canonical_json(facts)).hexdigest()
 
 
@@ -187,8 +196,7 @@ def _is_test(path: str) -> bool:
     return not TESTS.isdisjoint(PurePosixPath(path).parts[1:-1])
 
 
-def _sources(archive: WheelArchive, target: InstallTarget) -> dict[str, _Source]:
-    contents = WheelContents(archive)
+def _sources(contents: WheelContents, target: InstallTarget) -> dict[str, _Source]:
     collector = _Collector(target, contents.distribution)
     install_wheel(contents, collector)
     return collector.sources

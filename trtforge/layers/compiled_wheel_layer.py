@@ -14,7 +14,7 @@ from trtforge.layers.bytecode import FORMAT as BYTECODE_FORMAT
 from trtforge.layers.bytecode import add_bytecode
 from trtforge.layers.gzip_tar import GzipTar
 from trtforge.layers.wheel_layer import FORMAT as WHEEL_FORMAT
-from trtforge.layers.wheel_layer import PinnedWheel, add_pinned, label, size_of
+from trtforge.layers.wheel_layer import PinnedWheel, add_pinned, cut_facts, label, size_of
 from trtforge.oci import canonical_json
 
 if TYPE_CHECKING:
@@ -53,7 +53,14 @@ def compiled_in_store(
             tar = GzipTar(out, target.prefix, target.uid, target.gid, target.directories)
             add_pinned(wheels, target, tar, advance)
             # Compiling goes on under the same label; its bytes are not the wheels'.
-            add_bytecode([wheel.path for wheel in wheels], target, command, tar, jobs, lambda _: advance(0))
+            add_bytecode(
+                [(wheel.path, wheel.cut) for wheel in wheels],
+                target,
+                command,
+                tar,
+                jobs,
+                lambda _: advance(0),
+            )
             return tar.finish()
 
     return store.made_layer(compiled_key(wheels, target, python.identity), write)
@@ -66,5 +73,6 @@ def compiled_key(wheels: Sequence[PinnedWheel], target: InstallTarget, identity:
         "target": target.facts(),
         "interpreter": identity,
         "formats": [FORMAT, WHEEL_FORMAT, BYTECODE_FORMAT],
+        **cut_facts(wheels),
     }
     return hashlib.sha256(canonical_json(facts)).hexdigest()

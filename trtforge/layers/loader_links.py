@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from trtforge.errors import BuildError
 from trtforge.layers.gzip_tar import GzipTar
-from trtforge.layers.wheel_layer import PinnedWheel, verify
+from trtforge.layers.wheel_layer import PinnedWheel, cut_facts, verify
 from trtforge.oci import Layer, canonical_json
 
 if TYPE_CHECKING:
@@ -27,14 +28,15 @@ DEFAULT_FOLDER = "/usr/lib/x86_64-linux-gnu"
 """Searched by the loader of Debian and Ubuntu on x86-64 after its cache (ld.so(8), "default path")."""
 
 
-def layer_key(sha256: str, folder: str, target: InstallTarget) -> str:
+def layer_key(wheel: PinnedWheel, folder: str, target: InstallTarget) -> str:
     """What decides the layer of `links_in_store`."""
     facts: dict[str, Any] = {
         "kind": "links",
         "format": _FORMAT,
-        "wheel": sha256,
+        "wheel": wheel.sha256,
         "into": target.site_packages,
         "folder": folder,
+        **cut_facts([replace(wheel, cut=wheel.cut.files())]),
     }
     facts |= {"directories": target.directories} if target.directories else {}
     return hashlib.sha256(canonical_json(facts)).hexdigest()
@@ -54,7 +56,8 @@ def links_in_store(
         with progress.task(f"check {wheel.path.name}", wheel.path.stat().st_size) as advance:
             verify(wheel, advance)
         with zipfile.ZipFile(wheel.path) as archive:
-            paths = [PurePosixPath(name) for name in archive.namelist()]
+            names = [name for name in archive.namelist() if wheel.cut.installs(name)]
+        paths = map(PurePosixPath, names)
         libraries = sorted(path for path in paths if str(path.parent) == folder and ".so" in path.suffixes)
         if not libraries:
             raise BuildError(
@@ -66,4 +69,4 @@ def links_in_store(
             tar.add_symlink(f"{DEFAULT_FOLDER}/{path.name}", f"{target.site_packages}/{path}")
         return tar.finish()
 
-    return store.made_layer(layer_key(wheel.sha256, folder, target), write)
+    return store.made_layer(layer_key(wheel, folder, target), write)

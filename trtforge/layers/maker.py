@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from trtforge.errors import DamagedFile, HashMismatch
 from trtforge.layers.bytecode import bytecode_in_store
 from trtforge.layers.compiled_wheel_layer import compiled_in_store
+from trtforge.layers.cut import WHOLE, Cut
 from trtforge.layers.image_python import ImagePython, interpreter_in
 from trtforge.layers.loader_links import links_in_store
 from trtforge.layers.sources import (
@@ -62,7 +63,8 @@ class LayerMaker:
                 return self._system(source).layer
             case PackagesSource(system, packages):
                 return self._packages(source.key, system, packages)
-        wheels = [self._pinned(pin) for pin in source.pins]
+        cuts = source.cuts or [WHOLE] * len(source.pins)
+        wheels = [self._pinned(pin, cut) for pin, cut in zip(source.pins, cuts, strict=True)]
         try:
             return self._of_wheels(source, wheels)
         except HashMismatch as error:
@@ -104,8 +106,8 @@ class LayerMaker:
             key, system.packages, added, debs, system.suite, below, self.store, self.progress
         )
 
-    def _pinned(self, pin: Pin) -> PinnedWheel:
-        return PinnedWheel(self.store.file("wheels", pin.sha256, pin.filename), pin.sha256)
+    def _pinned(self, pin: Pin, cut: Cut) -> PinnedWheel:
+        return PinnedWheel(self.store.file("wheels", pin.sha256, pin.filename), pin.sha256, cut)
 
 
 def system_of(source: LayerSource) -> OsSource | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from trtforge.layers import bytecode, compiled_wheel_layer, loader_links, wheel_layer
+from trtforge.layers.cut import WHOLE, Cut
 from trtforge.oci import canonical_json, digest_of
 from trtforge.system import os_layer, package_layer
 
@@ -76,18 +77,20 @@ class WheelSource:
     """One wheel, or several in a bundle, as an installer would lay them out.
 
     interpreter: compiles their modules, whose bytecode is in the same layer then.
+    cuts: what of each the layer holds; empty: all of all.
     """
 
     pins: tuple[Pin, ...]
     target: InstallTarget
     interpreter: OsSource | None = None
+    cuts: tuple[Cut, ...] = ()
 
     @property
     def key(self) -> str:
+        wheels = _named(self.pins, self.cuts)
         if self.interpreter:
-            wheels = _named(self.pins)
             return compiled_wheel_layer.compiled_key(wheels, self.target, self.interpreter.python)
-        return wheel_layer.layer_key(_named(self.pins), self.target)
+        return wheel_layer.layer_key(wheels, self.target)
 
     @property
     def name(self) -> str:
@@ -97,10 +100,22 @@ class WheelSource:
         if len(self.pins) == 1:
             (pin,) = self.pins
             size = (pin.size or 0) / 1e6
-            return [
-                f"{pin.name} {pin.version}, {size:.{0 if size > 10 else 1}f} MB, sha256:{pin.sha256[:12]}"
-            ]
-        return _wrapped([f"{pin.name} {pin.version}" for pin in self.pins])
+            wheel = f"{pin.name} {pin.version}, {size:.{0 if size > 10 else 1}f} MB, sha256:{pin.sha256[:12]}"
+            return [wheel, *self._says_cut()]
+        return [*_wrapped([f"{pin.name} {pin.version}" for pin in self.pins]), *self._says_cut()]
+
+    def _says_cut(self) -> list[str]:
+        """What of the wheels is not in the layer, or alone in it, or not as it was."""
+        left_out = [rule for cut in self.cuts for rule in cut.left_out]
+        back = [rule for cut in self.cuts for rule in cut.gives_back]
+        sms = sorted({sm for cut in self.cuts for sm in cut.sm}, key=int)
+        if back:
+            return _listed("only", [glob for rule in back for glob in rule.drop])
+        return [
+            *_listed("without", [glob for rule in left_out for glob in rule.drop]),
+            *_listed("but with", [glob for rule in left_out for glob in rule.keep]),
+            *_listed("GPU code of its own libraries: SM", sms),
+        ]
 
 
 @dataclass(frozen=True)
@@ -110,10 +125,11 @@ class BytecodeSource:
     pins: tuple[Pin, ...]
     target: InstallTarget
     interpreter: OsSource
+    cuts: tuple[Cut, ...] = ()
 
     @property
     def key(self) -> str:
-        return bytecode.bytecode_key(_named(self.pins), self.target, self.interpreter.python)
+        return bytecode.bytecode_key(_named(self.pins, self.cuts), self.target, self.interpreter.python)
 
     @property
     def name(self) -> str:
@@ -130,6 +146,11 @@ class LinksSource:
     pin: Pin
     folder: str
     target: InstallTarget
+    cut: Cut = WHOLE
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        return (self.cut,)
 
     @property
     def pins(self) -> tuple[Pin, ...]:
@@ -137,7 +158,8 @@ class LinksSource:
 
     @property
     def key(self) -> str:
-        return loader_links.layer_key(self.pin.sha256, self.folder, self.target)
+        (wheel,) = _named(self.pins, self.cuts)
+        return loader_links.layer_key(wheel, self.folder, self.target)
 
     @property
     def name(self) -> str:
@@ -150,13 +172,21 @@ class LinksSource:
 LayerSource = OsSource | PackagesSource | WheelSource | BytecodeSource | LinksSource
 
 
-def _named(pins: Sequence[Pin]) -> list[wheel_layer.PinnedWheel]:
-    return [wheel_layer.PinnedWheel(Path(pin.filename), pin.sha256) for pin in pins]
+def _named(pins: Sequence[Pin], cuts: Sequence[Cut]) -> list[wheel_layer.PinnedWheel]:
+    return [
+        wheel_layer.PinnedWheel(Path(pin.filename), pin.sha256, cut)
+        for pin, cut in zip(pins, cuts or [WHOLE] * len(pins), strict=True)
+    ]
 
 
 def _counted(pins: Sequence[Pin]) -> str:
     """What people call these wheels, in a few words."""
     return f"{pins[0].name} {pins[0].version}" if len(pins) == 1 else f"{len(pins)} wheels"
+
+
+def _listed(what: str, items: list[str]) -> list[str]:
+    """`what` and then `items`, in lines; nothing where there are none."""
+    return _wrapped([f"{what} {items[0]}", *items[1:]]) if items else []
 
 
 def _wrapped(items: list[str], width: int = 100) -> list[str]:

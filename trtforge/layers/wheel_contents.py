@@ -25,6 +25,7 @@ from installer.sources import WheelContentElement, WheelSource
 from installer.utils import canonicalize_name, parse_entrypoints
 
 from trtforge.errors import CorruptWheel, UnsafeWheel
+from trtforge.layers.cut import WHOLE, Cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,15 +135,17 @@ class WheelContents(WheelSource):
     """A wheel as a source for `installer`; unlike `installer.sources.WheelFile` it trusts nothing.
 
     Its distribution and version are those of its .dist-info folder, so what it installs does not depend on
-    the file's name.
+    the file's name. What its `cut` leaves out is not in it; that is not even inflated.
 
     Raises:
+        StaleFileRule: the cut is of another wheel than this.
         UnsafeWheel: it does not have one .dist-info folder, of the distribution that the file is named after.
         CorruptWheel: its RECORD cannot be read.
     """
 
-    def __init__(self, archive: WheelArchive) -> None:
-        self.archive = archive
+    def __init__(self, archive: WheelArchive, cut: Cut = WHOLE) -> None:
+        self.archive, self.cut = archive, cut
+        cut.check(archive.name, archive.members)
         tops = {name.split("/", 1)[0] for name in archive.members if "/" in name}
         found = sorted(top for top in tops if top.endswith(".dist-info"))
         if len(found) != 1:
@@ -192,6 +195,8 @@ class WheelContents(WheelSource):
 
     def get_contents(self) -> Iterator[WheelContentElement]:
         for name, member in self.archive.members.items():
+            if not self.cut.installs(name):
+                continue
             record = self._records.get(name, RecordEntry(name, None, None))
             stream = MemberStream(self.archive, member, record)
             if "__pycache__" in name.split("/")[:-1]:
