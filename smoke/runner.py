@@ -61,8 +61,13 @@ def applicable(checks: Path, expected: dict[str, Any]) -> list[str]:
 
     One that cannot even be imported is listed: running it shows why.
     """
+
+    def has(need: str) -> bool:
+        key, _, member = need.partition(".")
+        return key in expected and (not member or member in expected[key])
+
     names = sorted(path.stem for path in checks.glob("*.py") if not path.stem.startswith("_"))
-    return [name for name in names if set(_attribute(name, "NEEDS", ())) <= set(expected)]
+    return [name for name in names if all(map(has, _attribute(name, "NEEDS", ())))]
 
 
 def run_here(name: str, expected: dict[str, Any]) -> None:

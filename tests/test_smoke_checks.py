@@ -114,6 +114,13 @@ def test_a_check_that_does_not_apply_is_not_listed(
     assert list(results) == ["plain"]
 
 
+def test_a_check_may_need_a_member_of_a_fact(run_checks: Callable[..., dict[str, dict[str, Any]]]) -> None:
+    needs = ("packages.jupyterlab", "packages.ruamel.yaml", "packages.torch", "absent.jupyterlab")
+    checks = {f"c{at}": f"NEEDS = ({need!r},)\ndef check(expected): pass" for at, need in enumerate(needs)}
+    results = run_checks(checks, {"packages": {"jupyterlab": "4.4", "ruamel.yaml": "1"}})
+    assert list(results) == ["c0", "c1"]
+
+
 def test_every_check_of_ours_says_what_it_needs() -> None:
     names = sorted(path.stem for path in (SMOKE / "checks").glob("[!_]*.py"))
     assert len(names) >= 12
@@ -121,7 +128,8 @@ def test_every_check_of_ours_says_what_it_needs() -> None:
         module = importlib.import_module(f"smoke.checks.{name}")
         assert module.__doc__
         facts = {"user", "python", "packages", "torch", "tensorrt", "sm", "bytecode", "projects"}
-        assert set(module.NEEDS) <= facts
+        facts |= {"guard", "system_packages", "toolkit"}
+        assert {need.partition(".")[0] for need in module.NEEDS} <= facts
         assert callable(module.check)
 
 
@@ -300,14 +308,14 @@ def test_bytecode(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_the_loader_must_not_need_ld_library_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    expected: dict[str, Any] = {"tensorrt": {**RTX, "version": "6.1"}, "sm": ["80"]}
+    expected: dict[str, Any] = {"tensorrt": {**RTX, "module": "tensorrt_rtx", "version": "6.1"}, "sm": ["80"]}
     assert "does not find libtensorrt_rtx.so.6" in fails("loader", **expected)
-    monkeypatch.setattr(loader, "SONAMES", {"rtx": ("libc.so.%s",)})
+    monkeypatch.setattr(loader, "SONAMES", {"tensorrt_rtx": ("libc.so.%s",)})
     assert check("loader", **expected) == {"loaded": ["libc.so.6"]}
     libraries = subprocess.run(["ldd", sys.executable], capture_output=True, text=True).stdout.split()
     libc = next(path for path in libraries if path.endswith("libc.so.6") and path.startswith("/"))
     shutil.copy(libc, tmp_path / "libtrtforgetest.so.6")
-    monkeypatch.setattr(loader, "SONAMES", {"rtx": ("libtrtforgetest.so.%s",)})
+    monkeypatch.setattr(loader, "SONAMES", {"tensorrt_rtx": ("libtrtforgetest.so.%s",)})
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
     assert "libtrtforgetest.so.6" in fails("loader", **expected)
 

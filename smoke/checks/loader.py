@@ -16,9 +16,11 @@ from typing import Any
 NEEDS = ("tensorrt", "sm")
 
 SONAMES = {
-    "rtx": ("libtensorrt_rtx.so.%s", "libtensorrt_onnxparser_rtx.so.%s"),
-    "full": ("libnvinfer.so.%s", "libnvonnxparser.so.%s"),
+    "tensorrt_rtx": ("libtensorrt_rtx.so.%s", "libtensorrt_onnxparser_rtx.so.%s"),
+    "tensorrt": ("libnvinfer.so.%s", "libnvonnxparser.so.%s"),
+    "tensorrt_lean": ("libnvinfer_lean.so.%s",),
 }
+"""By the Python module that loads them."""
 
 FAMILY = {"87": "86", "103": "100", "121": "120"}
 """SMs without a builder resource of their own, and whose they use."""
@@ -26,7 +28,7 @@ FAMILY = {"87": "86", "103": "100", "121": "120"}
 
 def check(expected: dict[str, Any]) -> dict[str, Any]:
     tensorrt = expected["tensorrt"]
-    names = [name % tensorrt["version"].split(".")[0] for name in SONAMES[tensorrt["flavour"]]]
+    names = [name % tensorrt["version"].split(".")[0] for name in SONAMES[tensorrt["module"]]]
     environment = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
     for name in names:
         # A fresh process: nothing of TensorRT is loaded yet that could help.

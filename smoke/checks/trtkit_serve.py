@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-NEEDS = ("projects",)
+NEEDS = ("projects", "packages.fastapi")
 
 RELU = base64.b64decode(
     "CAg6QAoMCgF4EgF5IgRSZWx1EgRyZWx1WhQKAXgSDwoNCAESCQoDEgFuCgIIA2IUCgF5Eg8KDQgBEgkKAxIBbgoCCANCBAoAEBE="
