@@ -97,7 +97,7 @@ def smoke(
             gpus=with_gpu,
             environment={"SMOKE_WITH_GPU": "1"} if with_gpu else {},
             read_only=True,
-            tmpfs={"/tmp": "rw,nosuid,nodev,mode=1777"},
+            tmpfs={"/tmp": "rw,exec,nosuid,nodev,mode=1777"},  # what a check compiles is run
             timeout_s=timeout_s,
             advance=advance,
         )

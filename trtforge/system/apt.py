@@ -31,6 +31,23 @@ _REPOSITORIES = {
 
 
 @dataclass(frozen=True)
+class FlatRepository:
+    """A repository of packages without suites, such as NVIDIA's for CUDA: its index lies beside them.
+
+    keyring: absolute path, on this machine, of the keys that sign it.
+    """
+
+    address: str
+    keyring: str
+    architecture: str = "amd64"
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.address
+
+
+@dataclass(frozen=True)
 class Apt:
     """apt's programs, bound to a private root."""
 
@@ -54,26 +71,21 @@ class Apt:
 
 
 @contextmanager
-def private_apt(suite: OsSuite, folder: Path) -> Iterator[Apt]:
+def private_apt(suite: OsSuite | FlatRepository, folder: Path) -> Iterator[Apt]:
     """apt in a private root below `folder`, with the current package lists of `suite`."""
     if shutil.which("apt-get") is None:
         raise EnvironmentLack(
-            f"an OS layer of {suite.distribution} needs apt, which this machine does not have",
+            f"packages of {suite.title} need apt, which this machine does not have",
             ("next", "build on Debian or Ubuntu, or take a base image from a registry in matrix.yaml"),
         )
     if not Path(suite.keyring).exists():
-        package = _REPOSITORIES[suite.distribution][2]
-        raise EnvironmentLack(
-            f"the keys that sign {suite.distribution} {suite.codename} are not on this machine",
-            ("missing", suite.keyring),
-            ("next", f"apt-get install {package}"),
-        )
-    main, security = _mirrors(suite)
+        raise _no_keys(suite)
+    addresses = _addresses(suite)
     root = folder / "apt"
     for part in ("lists/partial", "cache/archives/partial"):
         (root / part).mkdir(parents=True)
     (root / "status").touch()
-    (root / "sources.list").write_text(sources_of(suite, main, security), encoding="utf-8")
+    (root / "sources.list").write_text(sources_of(suite, *addresses), encoding="utf-8")
     settings = {
         "Dir::State": root,
         "Dir::State::status": root / "status",
@@ -99,15 +111,33 @@ def private_apt(suite: OsSuite, folder: Path) -> Iterator[Apt]:
     apt = Apt(tuple(word for key, value in settings.items() for word in ("-o", f"{key}={value}")))
     done = apt.run("apt-get", "update")
     if done.returncode:
-        raise no_answer(suite, done.stderr, *dict.fromkeys((main, security)))
+        raise no_answer(suite, done.stderr, *dict.fromkeys(addresses))
     try:
         yield apt
     finally:
         shutil.rmtree(root)
 
 
-def sources_of(suite: OsSuite, main: str, security: str) -> str:
-    """The sources.list of `suite` from its two repositories, in the one-line style."""
+def _no_keys(suite: OsSuite | FlatRepository) -> EnvironmentLack:
+    if isinstance(suite, FlatRepository):
+        how = "install its keys there, as its owner tells"
+    else:
+        how = f"apt-get install {_REPOSITORIES[suite.distribution][2]}"
+    return EnvironmentLack(
+        f"the keys that sign {suite.title} are not on this machine",
+        ("missing", suite.keyring),
+        ("next", how),
+    )
+
+
+def _addresses(suite: OsSuite | FlatRepository) -> tuple[str, ...]:
+    return (suite.address,) if isinstance(suite, FlatRepository) else _mirrors(suite)
+
+
+def sources_of(suite: OsSuite | FlatRepository, main: str, security: str = "") -> str:
+    """The sources.list of `suite` from its repositories, in the one-line style."""
+    if isinstance(suite, FlatRepository):
+        return f"deb [signed-by={suite.keyring}] {main} /\n"
     addresses = {"": main, "-updates": main, "-security": security}
     return "".join(
         f"deb [signed-by={suite.keyring}] {address} {suite.codename}{pocket} {' '.join(suite.components)}\n"
@@ -140,13 +170,13 @@ def _mirrors(suite: OsSuite) -> tuple[str, str]:
     return known[main], known[security]
 
 
-def no_answer(suite: OsSuite, output: str, *mirrors: str) -> EnvironmentLack:
+def no_answer(suite: OsSuite | FlatRepository, output: str, *mirrors: str) -> EnvironmentLack:
     """The error for `suite` when apt, having asked `mirrors`, said `output`."""
     return EnvironmentLack(
-        f"no packages of {suite.distribution} {suite.codename} from its mirror",
+        f"no packages of {suite.title} from its mirror",
         *(("mirror", mirror) for mirror in mirrors),
         *apt_says(output),
-        ("rules out", f"every image on {suite.distribution} {suite.codename}"),
+        ("rules out", f"every image with packages of {suite.title}"),
         ("next", "check the network, or name a mirror that answers in matrix.yaml"),
     )
 

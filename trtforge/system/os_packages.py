@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from pydantic import BaseModel, ConfigDict, Field
 
 from trtforge.errors import DamagedFile, EnvironmentLack, HashMismatch, LockError, RequestError
-from trtforge.system.apt import apt_says, no_answer, private_apt
+from trtforge.system.apt import FlatRepository, apt_says, no_answer, private_apt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +64,11 @@ class OsSuite:
     keyring: str = ""
     mirror: str | None = None
 
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return f"{self.distribution} {self.codename}"
+
     def __post_init__(self) -> None:
         if not self.keyring:
             keyring = f"/usr/share/keyrings/{self.distribution}-archive-keyring.gpg"
@@ -90,13 +95,32 @@ def resolve_os(
         done = apt.run("apt-get", "install", "--yes", "--print-uris", *there, *packages, merged)
         if done.returncode:
             raise RequestError(
-                f"{suite.distribution} {suite.codename} cannot install what was asked",
+                f"{suite.title} cannot install what was asked",
                 ("packages", " ".join(packages)),
                 *apt_says(done.stderr),
                 ("next", "correct the packages of this OS in matrix.yaml, or its components"),
             )
         lines = [line for line in done.stdout.splitlines() if line.startswith("'")]
         return tuple(sorted(map(package_of_uri_line, lines), key=lambda package: package.name))
+
+
+def resolve_alone(origin: OsSuite | FlatRepository, packages: Sequence[str]) -> tuple[OsPackage, ...]:
+    """The current versions of `packages`, without what they depend on, in their order.
+
+    Raises:
+        RequestError: one of them is not there.
+        EnvironmentLack: apt, the keys or an answer from the mirror are missing.
+    """
+    with tempfile.TemporaryDirectory() as folder, private_apt(origin, Path(folder)) as apt:
+        done = apt.run("apt-get", "download", "--print-uris", *packages)
+        if done.returncode:
+            raise RequestError(
+                f"{origin.title} does not have what was asked",
+                ("packages", " ".join(packages)),
+                *apt_says(done.stderr),
+                ("next", "correct `toolkits` in matrix.yaml"),
+            )
+        return tuple(package_of_uri_line(line) for line in done.stdout.splitlines() if line.startswith("'"))
 
 
 def package_of_uri_line(line: str) -> OsPackage:
@@ -113,7 +137,9 @@ def package_of_uri_line(line: str) -> OsPackage:
     return OsPackage(name=name, version=unquote(version), filename=filename, sha256=sha256, size=int(size))
 
 
-def fetch_os(packages: Sequence[OsPackage], suite: OsSuite, store: Store, progress: Progress) -> list[Path]:
+def fetch_os(
+    packages: Sequence[OsPackage], suite: OsSuite | FlatRepository, store: Store, progress: Progress
+) -> list[Path]:
     """The files of `packages`, in their order; those that the store lacks are downloaded.
 
     Raises:
@@ -137,7 +163,7 @@ def fetch_os(packages: Sequence[OsPackage], suite: OsSuite, store: Store, progre
     return files
 
 
-def _require_versions(apt: Apt, packages: Sequence[OsPackage], suite: OsSuite) -> None:
+def _require_versions(apt: Apt, packages: Sequence[OsPackage], suite: OsSuite | FlatRepository) -> None:
     """Raise LockError if the mirror's lists lack a locked version."""
     listing = apt.run("apt-cache", "madison", *(package.name for package in packages))
     rows = (line.split("|") for line in listing.stdout.splitlines())
@@ -145,21 +171,25 @@ def _require_versions(apt: Apt, packages: Sequence[OsPackage], suite: OsSuite) -
     gone = [package for package in packages if (package.name, package.version) not in offered]
     if gone:
         raise LockError(
-            f"the mirror of {suite.distribution} {suite.codename} has newer packages than the locked ones",
+            f"the mirror of {suite.title} has newer packages than the locked ones",
             *(("gone", f"{package.name} {package.version}") for package in gone),
             ("next", "python build.py lock takes the current ones"),
         )
 
 
 def _download(
-    apt: Apt, packages: Sequence[OsPackage], suite: OsSuite, folder: Path, progress: Progress
+    apt: Apt,
+    packages: Sequence[OsPackage],
+    suite: OsSuite | FlatRepository,
+    folder: Path,
+    progress: Progress,
 ) -> None:
     """Download `packages` into `folder`, under the names that apt gives."""
     total = sum(package.size for package in packages)
     names = [f"{package.name}={package.version}" for package in packages]
     errors: list[str] = []
     with (
-        progress.task(f"{suite.distribution} {suite.codename} packages", total) as advance,
+        progress.task(f"{suite.title} packages", total) as advance,
         apt.popen("apt-get", "-o", "APT::Status-Fd=1", "download", *names, folder=folder) as process,
     ):
         done = 0

@@ -56,20 +56,22 @@ def package_layer(
         EnvironmentLack: mmdebstrap is missing, or a disk is full.
     """
     name = f"{suite.distribution} {suite.codename} with {len(added)} more packages"
-    with progress.task(name) as advance, store.work_folder() as work:
-        tar = bootstrap([*system, *added], debs, suite, OsOptions(), work, advance)
-        with tar.open("rb") as raw, (work / "clean.tar").open("wb") as clean:
-            clean_tar(raw, clean)
-        tar.unlink()
-        with gzip.open(store.blob(below.digest)) as before, (work / "clean.tar").open("rb") as after:
-            old, new = tree_of(before), tree_of(after)
-            after.seek(0)
-            with (work / "difference.tar").open("wb") as out:
-                write_difference(old, new, after, out)
-        with (work / "difference.tar").open("rb") as difference, (work / "layer").open("wb") as out:
-            layer = compress_tar(difference, out, advance=lambda _size: advance(0))
-        store.keep_layer(key, work / "layer", layer)
-        return layer
+
+    def write(out: BinaryIO) -> Layer:
+        with progress.task(name) as advance, store.work_folder() as work:
+            tar = bootstrap([*system, *added], debs, suite, OsOptions(), work, advance)
+            with tar.open("rb") as raw, (work / "clean.tar").open("wb") as clean:
+                clean_tar(raw, clean)
+            tar.unlink()
+            with gzip.open(store.blob(below.digest)) as before, (work / "clean.tar").open("rb") as after:
+                old, new = tree_of(before), tree_of(after)
+                after.seek(0)
+                with (work / "difference.tar").open("wb") as difference:
+                    write_difference(old, new, after, difference)
+            with (work / "difference.tar").open("rb") as made:
+                return compress_tar(made, out, advance=lambda _size: advance(0))
+
+    return store.made_layer(key, write)
 
 
 def layer_key(system: str, added: Sequence[OsPackage]) -> str:
