@@ -29,6 +29,7 @@ from trtforge.commands.render import render
 from trtforge.commands.report import report
 from trtforge.commands.rollback import rollback
 from trtforge.commands.schema import schema
+from trtforge.commands.size import size
 from trtforge.commands.smoke import smoke
 from trtforge.commands.verify_base import verify_base
 from trtforge.errors import ForgeError, Interrupted, RequestError, as_forge_error
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 VERBS = (
     build, plan, cells, lock, render, push, publish, catalogue, pull, rollback, nightly, report,
-    smoke, layer, engine, doctor, verify_base, gc, schema,
+    smoke, size, layer, engine, doctor, verify_base, gc, schema,
 )  # fmt: skip
 VERB_NAMES = tuple(verb.__name__.replace("_", "-") for verb in VERBS)
 """What people type."""

@@ -149,6 +149,35 @@ class NotTested(BuildError):
         self.image, self.reasons = image, reasons
 
 
+class OverBudget(BuildError):
+    """An image is larger than its budget in matrix.yaml allows.
+
+    Args:
+        image: what it is called.
+        over: "compressed" or "on disk" -> (its bytes, the bytes it may have); at least one.
+        grown: what grew most since the last published image, or what is largest, in words.
+    """
+
+    def __init__(
+        self, image: str, over: dict[str, tuple[int, int]], grown: tuple[tuple[str, str], ...]
+    ) -> None:
+        beyond = [f"{(size - most) / 1e6:,.1f} MB {kind}" for kind, (size, most) in over.items()]
+        super().__init__(
+            f"{image} is over its budget by {' and '.join(beyond)}",
+            *(
+                ("budget", f"{most / 1e6:,.1f} MB {kind}; it has {size / 1e6:,.1f} MB")
+                for kind, (size, most) in over.items()
+            ),
+            *grown,
+            ("state", "the image is kept, and no public tag leads to it"),
+            (
+                "next",
+                "find what grew: python build.py size; or raise `budgets` in matrix.yaml, if it is worth it",
+            ),
+        )
+        self.image, self.over = image, over
+
+
 class RequestError(ForgeError):
     """What was asked cannot be: an unknown value, a contradiction, a file that is malformed or stale."""
 

@@ -16,7 +16,7 @@ from trtforge.base import held_base
 from trtforge.held import is_held
 from trtforge.image import find_image
 from trtforge.layers.maker import system_of
-from trtforge.layers.sources import OsSource, PackagesSource
+from trtforge.layers.sources import OsSource, PackagesSource, ToolkitSource
 from trtforge.oci import digest_of
 from trtforge.registry.pull import layer_name
 
@@ -89,11 +89,12 @@ def needed(
         "debs": {
             package.sha256
             for one in distinct
-            if isinstance(one, OsSource | PackagesSource)
+            if isinstance(one, OsSource | PackagesSource | ToolkitSource)
             for package in one.packages
         },
         "rootfs": {layer.diff_id.removeprefix("sha256:") for layer in layers},
         "layers": {f"{key}.json" for key in (*keys, *base_layers)},
+        "sizes": {f"{digest.removeprefix('sha256:')}.json" for digest in digests},
         "records": {f"{one.key.removeprefix('sha256:')}.json" for one in recipes},
         "oci/blobs/sha256": {digest.removeprefix("sha256:") for digest in digests},
     }

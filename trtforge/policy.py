@@ -1,13 +1,23 @@
-"""What matrix.yaml says of publishing: where to, what a nightly may change by itself, what is kept.
+"""What matrix.yaml says of publishing: where to, how large an image may be, what a nightly may change by
+itself, what is kept.
 
 None of it decides what an image holds, so none of it makes a lock stale.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 Step = Literal["none", "patch", "minor", "any"]
 """How far a nightly may raise a version: not at all, within x.y, within x, or to whatever is newest."""
@@ -15,6 +25,53 @@ Step = Literal["none", "patch", "minor", "any"]
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _bytes(value: Any) -> int:
+    """A size as people write it, in bytes."""
+    try:
+        if isinstance(value, str) and value[-1:].isalpha():
+            size = TypeAdapter(ByteSize).validate_python(value.strip())
+            if size > 0:
+                return size
+    except ValidationError:
+        pass
+    raise ValueError(f"{value!r} is not a size: write one above zero, with its unit: 400 MB, 1.2 GB, 3 GiB")
+
+
+def _alone(value: Any) -> Any:
+    """One budget may stand without its list."""
+    return [value] if isinstance(value, dict) else value
+
+
+def _for_all(budgets: list[Budget]) -> list[Budget]:
+    if [bool(one.when) for one in budgets] != [True] * (len(budgets) - 1) + [False]:
+        raise ValueError("the last budget, and no other, is without `when`: it is that of all other cells")
+    return budgets
+
+
+Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=str)]
+
+
+class Budget(_Model):
+    """The bytes that an image may have, with all images of ours below it.
+
+    when: the cells that it is for, told as rules tell it; the first that holds counts.
+    compressed: of what a pull moves. on_disk: of what it is unpacked.
+    """
+
+    when: dict[str, str | list[str]] = Field(default_factory=dict)
+    compressed: Bytes
+    on_disk: Bytes
+
+
+Budgets = Annotated[
+    list[Budget],
+    Field(min_length=1),
+    BeforeValidator(_alone, json_schema_input_type=Budget | list[Budget]),
+    AfterValidator(_for_all),
+]
+"""The budgets of one image."""
 
 
 class RegistryPolicy(_Model):

@@ -27,7 +27,7 @@ def broken_rules(rules: Iterable[Rule], facts: Facts) -> tuple[Rule, ...]:
     Raises:
         KeyError: a rule names a fact that no cell has.
     """
-    return tuple(rule for rule in rules if _hold(rule.when, facts) and not _hold(rule.require, facts))
+    return tuple(rule for rule in rules if hold(rule.when, facts) and not hold(rule.require, facts))
 
 
 def explanation(rule: Rule, facts: Facts) -> str:
@@ -35,7 +35,12 @@ def explanation(rule: Rule, facts: Facts) -> str:
     return rule.because.format_map(facts)
 
 
-def _hold(conditions: Mapping[str, str | list[str]], facts: Facts) -> bool:
+def hold(conditions: Mapping[str, str | list[str]], facts: Facts) -> bool:
+    """Whether a cell with these `facts` satisfies all `conditions`, which map a fact's name to one.
+
+    Raises:
+        KeyError: a condition is about a fact that no cell has.
+    """
     return all(_holds(condition, facts[name], facts) for name, condition in conditions.items())
 
 

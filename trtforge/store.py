@@ -4,6 +4,7 @@
     debs/<sha256>/<file name>       Debian packages, likewise
     oci/                            an OCI image layout: blobs/sha256/<hex>, index.json, oci-layout
     layers/<key>.json               what a layer was made from -> its digests and sizes
+    sizes/<blob hex>.json           what each package has in a layer
     records/<manifest hex>.json     what was read from inside a finished image
     tmp/                            work in progress; each folder in it is held by the process that uses it
 

@@ -12,7 +12,7 @@ from tests.lock_factory import lock_of
 from tests.published_factory import changed, report_of
 from tests.store_factory import finish_images
 from tests.test_locking import pick
-from trtforge.errors import BuildError, EnvironmentLack
+from trtforge.errors import BuildError, EnvironmentLack, OverBudget
 from trtforge.nightly.failures import Failure, first_failure, read_failures, tag_of
 from trtforge.nightly.nightly import Night
 from trtforge.nightly.tasks import look, tasks
@@ -164,6 +164,20 @@ def test_what_fails_once_only_is_published(forge: Forge) -> None:
     reports = forge.night()
     assert (results(reports), reports["ada"].attempts) == (["published", "published"], 2)
     assert read_failures(forge.namespace, Silent()) == {}
+
+
+def test_an_image_over_its_budget_is_reported_every_night_and_tried_once(forge: Forge) -> None:
+    grown = (("grew", "torch in pytorch-cuda: +9.0 MB compressed, +9.0 MB on disk"),)
+    forge.broken["ampere"] = OverBudget(
+        "tensorrt:cu12.1-ampere", {"compressed": (9_500_000, 9_000_000)}, grown
+    )
+    tonight = [forge.night()["ampere"] for _ in range(4)]
+    assert [one.result for one in tonight] == ["failed"] * 4  # never held: a budget is no input of the cell
+    assert {one.attempts for one in tonight} == {1}
+    assert tonight[-1].why == "tensorrt:cu12.1-ampere is over its budget by 0.5 MB compressed"
+    assert grown[0] in tonight[-1].facts
+    forge.broken.clear()
+    assert forge.night()["ampere"].result == "published"
 
 
 def test_after_three_failing_nights_a_cell_is_held_until_its_inputs_change(forge: Forge) -> None:

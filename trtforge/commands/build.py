@@ -10,12 +10,18 @@ import typer
 from trtforge.build import Build, Built, CellBuilt
 from trtforge.commands.plan import describe_plan, show_plan
 from trtforge.commands.selection import JobsOption, Session, with_session
-from trtforge.errors import RequestError
+from trtforge.commands.size import last_published, size_answer, size_lines
+from trtforge.errors import OverBudget, RequestError
+from trtforge.sizes.budget import budget_of, over_budget
+from trtforge.sizes.measured import Measured, measure
+from trtforge.sizes.size import Size, human
 from trtforge.smoke import as_junit, as_table
-from trtforge.terminal import Terminal, megabytes
+from trtforge.terminal import Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from trtforge.cells import Cell
 
 
 @with_session
@@ -56,16 +62,43 @@ def build(
             jobs=session.jobs(jobs).count,
         )
         cells = run.run([choice.cell for choice in choices], lock)
+        catalogue = last_published(project, progress)
+        sizes = {cell.cell: measure(cell.cell, lock, project, catalogue) for cell in cells if cell.chain}
     tested = not (no_load or no_smoke)
-    _tell(session, cells, tested)
+    _tell(session, cells, sizes, tested)
     reports = [cell.chain[-1].record.smoke for cell in cells if cell.chain and cell.chain[-1].record.smoke]
     if junit:
         junit.write_text(as_junit(reports), encoding="utf-8")
-    if any(cell.error for cell in cells) or (tested and not all(report.ok for report in reports)):
+    over = [error for cell in cells for error in _over_budget(session, cell, sizes.get(cell.cell))]
+    for error in {error.image: error for error in over}.values():
+        terminal.trouble(error)
+    if over or any(cell.error for cell in cells) or (tested and not all(report.ok for report in reports)):
         raise typer.Exit(1)
 
 
-def _tell(session: Session, cells: Sequence[CellBuilt], tested: bool) -> None:
+def _over_budget(session: Session, cell: CellBuilt, sizes: Measured | None) -> list[OverBudget]:
+    """What is wrong with images of `cell` that are over their budgets; of those that only an Engine has, how
+    much they take on its disk is known."""
+    if sizes:
+        return list(sizes.over)
+    cells = session.project.cells
+    found = [
+        over_budget(
+            one.recipe.ref,
+            Size(0, one.record.unpacked),
+            budget_of(one.recipe.image, cell.cell, cells),
+            (),
+            None,
+        )
+        for one in cell.chain
+        if one.recipe.base is None
+    ]
+    return [error for error in found if error]
+
+
+def _tell(
+    session: Session, cells: Sequence[CellBuilt], sizes: Mapping[Cell, Measured | None], tested: bool
+) -> None:
     """Show what was built, then what was not, each reason once.
 
     Raises:
@@ -81,8 +114,8 @@ def _tell(session: Session, cells: Sequence[CellBuilt], tested: bool) -> None:
         raise cells[0].error or AssertionError
     for cell in cells:
         if cell.chain:
-            _show(terminal, cell.chain, tested)
-    terminal.answer([_cell_answer(cell, name(cell.cell)) for cell in cells])
+            _show(terminal, cell.chain, sizes.get(cell.cell), tested)
+    terminal.answer([_cell_answer(cell, name(cell.cell), sizes.get(cell.cell)) for cell in cells])
     for same in failed.values():
         if error := same[0].error:
             terminal.trouble(error, *(("cell", name(cell.cell)) for cell in same))
@@ -91,21 +124,22 @@ def _tell(session: Session, cells: Sequence[CellBuilt], tested: bool) -> None:
         terminal.warn(f"{len(cells) - bad} cells built, {bad} not; the same command goes on from here")
 
 
-def _cell_answer(cell: CellBuilt, name: str) -> Any:
+def _cell_answer(cell: CellBuilt, name: str, sizes: Measured | None) -> Any:
     if cell.error:
         facts = [list(fact) for fact in cell.error.facts]
         return {"cell": name, "error": cell.error.problem, "facts": facts}
-    return [_answer(one) for one in cell.chain]
+    *below, last = map(_answer, cell.chain)
+    return [*below, last | ({"sizes": size_answer(sizes)} if sizes else {})]
 
 
-def _show(terminal: Terminal, chain: Sequence[Built], tested: bool) -> None:
+def _show(terminal: Terminal, chain: Sequence[Built], sizes: Measured | None, tested: bool) -> None:
     last = chain[-1].record
     terminal.say("", *chain[-1].recipe.refs)
     if last.digest:
         terminal.say(f"  digest   {last.digest}")
-        terminal.say(f"  size     {megabytes(last.size)} compressed, {megabytes(last.unpacked)} on disk")
     else:
         terminal.say(f"  image    {last.image_id}")
+    terminal.say(*(size_lines(sizes) if sizes else [f"  size     {human(last.unpacked)} on disk"]))
     made = sum(one.made for one in chain)
     terminal.say(f"  layers   {last.layers}: {made} new, {last.layers - made} reused")
     for one in chain:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
-from trtforge.errors import EnvironmentLack, ForgeError
+from trtforge.errors import EnvironmentLack, ForgeError, OverBudget
 from trtforge.nightly.failures import first_failure, forget_failure, keep_failure
 from trtforge.nightly.report import CellReport, checks_of
 from trtforge.production.production import Outcome
@@ -67,7 +67,7 @@ class Night:
                 with closing(self._attempt(dict(left), attempt, start)) as ended:
                     for task, done in ended:
                         reports[task.name] = done_report(task, done)
-                        if done.error is None:
+                        if not _worth_another_try(done.error):
                             del left[task.recipe.key]
             except ForgeError as error:
                 if not reports:
@@ -90,7 +90,7 @@ class Night:
                 task = tasks[outcome.chain[-1].key]
                 entries, error = self._promote(outcome, facts)
                 failure = None
-                if error and attempt < ATTEMPTS:
+                if _worth_another_try(error) and attempt < ATTEMPTS:
                     self.progress.note(f"{task.name}: {error.problem}; to be tried once more")
                 else:
                     failure = self._remember(task, error)
@@ -118,7 +118,8 @@ class Night:
         """Keep or forget the failure of a cell in the registry.
 
         What this machine or an index lacked tonight is no fault of the cell, and counts as no night: the cell
-        would be held for it when all is well again, until its inputs change.
+        would be held for it when all is well again, until its inputs change. So is a budget, which is none of
+        its inputs.
         """
         before = task.failure
         try:
@@ -126,7 +127,7 @@ class Night:
                 if before:
                     forget_failure(before, self.namespace)
                 return None
-            if isinstance(error, EnvironmentLack):
+            if isinstance(error, EnvironmentLack | OverBudget):
                 return before
             key, why = task.recipe.key, error.problem
             failure = (
@@ -153,6 +154,11 @@ class Done:
     seconds: float
     attempt: int
     failure: Failure | None
+
+
+def _worth_another_try(error: ForgeError | None) -> TypeGuard[ForgeError]:
+    """Whether the same work may end better tonight."""
+    return error is not None and not isinstance(error, OverBudget)
 
 
 def done_report(task: Task, done: Done) -> CellReport:

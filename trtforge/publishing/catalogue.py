@@ -74,8 +74,12 @@ class Catalogue(BaseModel):
 
     def packages(self, entry: Entry) -> dict[str, str]:
         """Name -> version of all that is in an image: what it and the images below add."""
+        return {name: version for one in self.chain(entry) for name, version in one.packages.items()}
+
+    def chain(self, entry: Entry) -> tuple[Entry, ...]:
+        """An image and those that it stands on, as far as they are ours, the lowest first."""
         below = next((found for found in self.entries if found.digest == entry.parent), None)
-        return (self.packages(below) if below else {}) | entry.packages
+        return (*(self.chain(below) if below else ()), entry)
 
     def having(self, **fields: Any) -> Catalogue:
         """It with other `fields`. (`model_copy` would take over what was worked out of the old ones.)"""

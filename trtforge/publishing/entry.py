@@ -35,6 +35,7 @@ class Entry(BaseModel):
     driver: the oldest that runs it.
     size: bytes of its compressed layers; unpacked: of their tars.
     packages: name -> version of what it adds to its parent (see `Catalogue.packages`).
+    layers: name -> bytes, compressed and on disk, of each layer that it adds; none in older records.
     smoke: what its tests said; None where it has none, and then
     tested_through: "tensorrt@sha256:...", the image upon it whose tests passed.
     parent: digest of the image below, "" where that is not ours.
@@ -54,6 +55,7 @@ class Entry(BaseModel):
     size: int
     unpacked: int
     packages: dict[str, str] = Field(default_factory=dict)
+    layers: dict[str, tuple[int, int]] = Field(default_factory=dict)
     smoke: SmokeReport | None = None
     tested_through: str = ""
     parent: str = ""

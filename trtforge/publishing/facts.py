@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from trtforge.layers.sources import LinksSource, OsSource, PackagesSource
+from trtforge.layers.sources import LinksSource, OsSource, PackagesSource, ToolkitSource
+from trtforge.sizes.budget import budget_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trtforge.cells import Cell, Cells
+    from trtforge.policy import Budget
     from trtforge.recipe import Recipe
 
 _AXES = {"os": ("os", "python"), "pytorch-cuda": ("cuda", "torch", "build", "os", "python", "code")}
@@ -21,13 +23,14 @@ cell's own has all, torch's if there is any."""
 
 @dataclass(frozen=True)
 class Facts:
-    """See `entry.Entry` for the fields."""
+    """See `entry.Entry` for the fields; budget: what the image may have."""
 
     tags: tuple[str, ...]
     axes: dict[str, str]
     sm: tuple[str, ...]
     driver: str
     packages: dict[str, str]
+    budget: Budget
 
 
 def facts_of(cell: Cell, chain: Sequence[Recipe], cells: Cells) -> dict[str, Facts]:
@@ -50,6 +53,7 @@ def _facts(cell: Cell, recipe: Recipe, cells: Cells) -> Facts:
         sm=_sm(cell, recipe, cells) if "arch" in axes else (),
         driver=cells.matrix.axes.cuda[cell.cuda].driver if "cuda" in axes else "",
         packages=_packages(recipe),
+        budget=budget_of(recipe.image, cell, cells),
     )
 
 
@@ -61,9 +65,9 @@ def _packages(recipe: Recipe) -> dict[str, str]:
     """Name -> version of the wheels and Debian packages in the layers that `recipe` adds."""
     packages = dict(recipe.base.packages) if recipe.base else {}
     for source in recipe.sources.values():
-        if isinstance(source, OsSource | PackagesSource):
+        if isinstance(source, OsSource | PackagesSource | ToolkitSource):
             packages |= {package.name: package.version for package in source.packages}
-        elif not isinstance(source, LinksSource):
+        if not isinstance(source, LinksSource):
             packages |= {pin.name: pin.version for pin in source.pins}
     return dict(sorted(packages.items()))
 

@@ -20,7 +20,9 @@ from trtforge.publishing.catalogue import read_catalogue, update_catalogue
 from trtforge.publishing.dated import take_dated_tag
 from trtforge.publishing.entry import Entry, attach_record, records_of
 from trtforge.publishing.tested import brief, reports_of, require_tested
+from trtforge.publishing.within_budget import require_within_budget
 from trtforge.registry.artifact import EMPTY, artifact_manifest
+from trtforge.sizes.report import image_layers, layer_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from trtforge.recipe import Recipe
     from trtforge.registry.namespace import Namespace
     from trtforge.registry.repository import Fetched, Repository
+    from trtforge.sizes.size import Size
     from trtforge.smoke import SmokeReport
 
 FINISHED = "application/vnd.trtforge.finished.v1"
@@ -62,6 +65,7 @@ def promote(
     Raises:
         NotTested: a test failed or is missing, or with `require_gpu` one was skipped for want of a GPU;
             the staging tags of what failed are removed.
+        OverBudget: an image is larger than it may be; what is staged stays.
         ForeignTag: somebody else has moved one of the tags; it is left as it is.
         EnvironmentLack: the registry does not answer or refuses.
     """
@@ -74,6 +78,7 @@ def promote(
             if (report := tested.get(one.recipe.key)) and not report.ok:
                 finish(one.image.digest, namespace.repository(one.recipe.image), progress)
         raise
+    require_within_budget(staged, facts, catalogue)
     chain = [
         _Promotion(one, staged, tested.get(one.recipe.key), facts[one.recipe.key], namespace, catalogue)
         for one in staged
@@ -254,10 +259,16 @@ class _Promotion:
             size=self._image.size,
             unpacked=self._image.unpacked,
             packages=facts.packages,
+            layers={name: (size.compressed, size.on_disk) for name, size in self._layers().items()},
             smoke=brief(self._report) if self._report else None,
             tested_through="" if self._report else f"{top.recipe.image}@{top.image.digest}",
             parent=below[0] if below else "",
         )
+
+    def _layers(self) -> dict[str, Size]:
+        """The size of each layer that this image adds, by its name."""
+        sizes = layer_sizes(image_layers(self._recipe, self._image))
+        return {name: size for (image, name), size in sizes.items() if image == self._recipe.image}
 
     def _require_ours(self, tag: str, digest: Digest | None) -> None:
         image = self._recipe.image

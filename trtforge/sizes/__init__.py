@@ -1,0 +1,1 @@
+"""How large images are, what of, and how large they may be."""
