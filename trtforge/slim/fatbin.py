@@ -29,6 +29,9 @@ _ALIGN = 8
 _KINDS: dict[int, Literal["compute", "sm"]] = {1: "compute", 2: "sm"}
 _ONE_ARCHITECTURE, _FAMILY = 0x100000, 0x200000
 """Flags of code built for sm_90a, and for sm_100f."""
+_OTHER_FLAGS = 0x1 | 0x2 | 0x10 | 0x1000 | 0x2000 | 0x8000 | 0x1000000
+"""64-bit, with debug information, for Linux, three ways of compression, a header with more: all that
+`fatbinary` was seen to write. They do not decide where code runs."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ def _entries(source: Source, at: int, size: int) -> Iterator[Entry]:
             raise source.fault(at, "the fatbin entry has a header or payload of an unknown form")
         if header + payload > end - at or compressed > payload:
             raise source.fault(at, "the fatbin entry lies about its size")
+        if flags & ~(_ONE_ARCHITECTURE | _FAMILY | _OTHER_FLAGS):
+            raise source.fault(at, f"the fatbin entry has unknown flags {flags:#x}")
         bits = flags & (_ONE_ARCHITECTURE | _FAMILY)
         if bits == _ONE_ARCHITECTURE | _FAMILY or not 10 <= capability < 1000:
             raise source.fault(at, "the fatbin entry is for an unknown architecture")
