@@ -11,7 +11,7 @@ from trtforge.matrix import load_matrix
 if TYPE_CHECKING:
     from pathlib import Path
 
-FOLDERS = ("images", "smoke")
+FOLDERS = ("guard", "images", "smoke")
 
 
 def copy_project(target: Path, *folders: str) -> None:

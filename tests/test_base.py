@@ -17,6 +17,7 @@ from tests.conftest import PROJECT
 from tests.lock_factory import TENSORRT
 from tests.test_locking import Indexes, pick, run
 from trtforge.base import Base, base_image, examine_base, held_base, verify_base
+from trtforge.dockerfile import read_dockerfile
 from trtforge.engine.engine import RunResult
 from trtforge.errors import BuildError, EnvironmentLack, ResolutionError, UnfitBase
 from trtforge.gc import collect
@@ -24,7 +25,7 @@ from trtforge.image import Image, keep_image
 from trtforge.index.pins import Installed
 from trtforge.layers.install_target import InstallTarget
 from trtforge.layers.sources import LinksSource, WheelSource
-from trtforge.lock import lock_text, read_lock
+from trtforge.lock import Lock, lock_text, read_lock
 from trtforge.oci import Layer, canonical_json
 from trtforge.progress import Silent
 from trtforge.recipe import Recipe, Recipes, local_projects
@@ -34,7 +35,6 @@ from trtforge.store import Store
 if TYPE_CHECKING:
     from trtforge.cells import Cells
     from trtforge.index.pins import Pin
-    from trtforge.lock import Lock
     from trtforge.matrix import Matrix
 
 PROBE = PROJECT / "trtforge" / "base_probe.py"
@@ -121,7 +121,7 @@ class OneImage:
 
 
 def examined(result: RunResult | Exception) -> Base:
-    config = {"config": {"Env": ["A=b", "NVIDIA_REQUIRE_CUDA=cuda>=12"]}}
+    config = {"config": {"Env": ["A=b", "NVIDIA_REQUIRE_CUDA=cuda>=12"], "Entrypoint": ["/e"], "Cmd": None}}
     layers = (Layer(FITTING.manifest, FITTING.manifest, 1, 1),) * 7
     image = Image(FITTING.manifest, canonical_json(config), layers)
     return examine_base(OneImage(result), FITTING.tag, REFERENCE, image)  # type: ignore[arg-type]
@@ -130,7 +130,7 @@ def examined(result: RunResult | Exception) -> Base:
 def test_the_answer_is_the_last_line_whatever_an_import_prints() -> None:
     facts = FITTING.model_dump(exclude={"image", "manifest", "layers", "nvidia"})
     base = examined(RunResult(0, f"torch says hello\n{json.dumps(facts)}\n", "a warning"))
-    assert base == FITTING.model_copy(update={"nvidia": ("NVIDIA_REQUIRE_CUDA",)})
+    assert base == FITTING.model_copy(update={"nvidia": ("NVIDIA_REQUIRE_CUDA",), "entrypoint": ("/e",)})
 
 
 def test_a_base_without_python_is_unfit() -> None:
@@ -271,7 +271,7 @@ def test_only_the_nvidia_settings_that_the_base_lacks_are_added(cells: Cells) ->
 
 
 def test_the_smoke_tests_expect_what_was_found(cells: Cells) -> None:
-    expected = json.loads(recipe(cells).files["smoke/expected.json"])
+    expected = json.loads(recipe(cells).files["opt/smoke/expected.json"])
     assert expected["torch"] == {"version": "2.9.1+cu128", "cuda": "12.8"}
     (cell,) = (lock := locked(cells)).cells.values()
     own = local_projects(cells.matrix, PROJECT)["trtkit"].pin
@@ -280,6 +280,31 @@ def test_the_smoke_tests_expect_what_was_found(cells: Cells) -> None:
     assert expected["packages"] == FITTING.packages | added
     assert (expected["interpreter"], expected["prefix"]) == (FITTING.interpreter, FITTING.prefix)
     assert not expected.keys() & {"user", "bytecode"}
+
+
+def test_the_guard_goes_before_what_the_base_starts(cells: Cells) -> None:
+    theirs = {"entrypoint": ("/entry.sh", 'a "b"'), "command": ("serve", "-x")}
+    text = recipe(cells, FITTING.model_copy(update=theirs)).dockerfile
+    settings = {one.name: one.argv() for one in read_dockerfile(text) if one.name in ("ENTRYPOINT", "CMD")}
+    guard = ["/opt/conda/bin/python", "-ISB", "/opt/trtforge/guard"]
+    assert settings == {"ENTRYPOINT": [*guard, "/entry.sh", 'a "b"'], "CMD": ["serve", "-x"]}
+    none = [one for one in read_dockerfile(recipe(cells).dockerfile) if one.name in ("ENTRYPOINT", "CMD")]
+    assert [one.argv() for one in none] == [guard]
+
+
+def test_a_base_that_was_locked_before_its_entrypoint_was_looked_at_is_examined_again(cells: Cells) -> None:
+    cell = pick(cells, os="acme-torch", tensorrt="rtx")
+
+    def bring(entrypoint: tuple[str, ...] | None, old: Lock | None = None) -> Lock:
+        base = FITTING.model_copy(update={"entrypoint": entrypoint})
+        return run(cells, Indexes(), cell, old=old or Lock(inputs=""), bring=lambda _reference: base)
+
+    before = bring(None)
+    again = bring(("/entry.sh",), before)
+    assert before.bases["acme-torch"].entrypoint is None
+    assert again.bases["acme-torch"].entrypoint == ("/entry.sh",)
+    assert bring(("/other.sh",), again).bases == again.bases
+    assert bring(("/other.sh",), bring(())).bases["acme-torch"].entrypoint == ()
 
 
 def test_another_base_makes_another_image(cells: Cells) -> None:

@@ -138,7 +138,7 @@ def test_settings_are_right_for_the_cell(cells: Cells) -> None:
     assert 'NVIDIA_REQUIRE_CUDA="cuda>=12.1"' in base.dockerfile
     assert 'TORCH_CUDA_ARCH_LIST="8.0;8.6"' in image.dockerfile
     assert 'io.trtforge.sm="80,86"' in image.dockerfile
-    expected = json.loads(image.files["smoke/expected.json"])
+    expected = json.loads(image.files["opt/smoke/expected.json"])
     assert expected["tensorrt"]["module"] == "tensorrt_rtx"
     assert expected["torch"] == {"version": "2.9.1+cu128", "cuda": "12.8"}
     assert {"torch", "onnx"} <= expected["packages"].keys()
@@ -233,6 +233,7 @@ def on_a_registry_image(cells: Cells) -> tuple[Cells, Cell]:
         codename="bookworm",
         python="3.11",
         glibc="2.36",
+        gcc="12",
         image=f"registry.example/debian@sha256:{'e' * 64}",
     )
     axes = cells.matrix.axes.model_copy(update={"os": {**cells.matrix.axes.os, "slim": row}})

@@ -68,7 +68,7 @@ def test_what_serves_stands_on_the_system_and_has_no_torch(recipes: Recipes, cel
     }
     assert {"tensorrt-rtx-cu12-libs", "trtkit"} <= pins
     assert not any("torch" in name for name in pins)
-    expected = json.loads(image.files["smoke/expected.json"])
+    expected = json.loads(image.files["opt/smoke/expected.json"])
     assert (expected["image"], expected["cuda"], expected["user"]) == ("serve", "12.1", "trt")
     assert expected["sm"] == ["80", "86"]
     assert "torch" not in {*expected, *expected["packages"]}
@@ -208,7 +208,7 @@ def test_what_serves_needs_an_os_of_ours(matrix: Matrix) -> None:
 
     with pytest.raises(CompatibilityError) as caught:
         cells_with_base(matrix).choose({"os": ("acme-torch",), "variant": ("serve",)})
-    assert caught.value.rule == "serve-has-an-os-of-ours"
+    assert caught.value.rule == "no-torch-on-an-os-of-ours"
     nearest = [text for label, text in caught.value.facts if label == "nearest"]
     assert any(text.startswith("--os ") and "serve, no torch" in text for text in nearest)
     assert any(text.startswith("--variant runtime") and "torch 2.9.1+cu128" in text for text in nearest)

@@ -48,6 +48,7 @@ class Base(BaseModel):
     glibc: "2.36", "" where the C library is another.
     headers, nvcc: where cuda_runtime.h and the compiler are, "" where they are not.
     nvidia: names of the NVIDIA_* variables it sets.
+    entrypoint, command: what it starts; an `entrypoint` of None was not looked at, so it is examined again.
     packages: every distribution that can be imported, in its version.
     """
 
@@ -71,6 +72,8 @@ class Base(BaseModel):
     headers: str = ""
     nvcc: str = ""
     nvidia: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] | None = None
+    command: tuple[str, ...] = ()
     packages: dict[str, str] = Field(default_factory=dict)
 
     @property
@@ -137,13 +140,16 @@ def examine_base(engine: Engine, tag: str, reference: str, image: Image) -> Base
     except BuildError as error:
         why = error.fact("engine") or error.problem
         raise UnfitBase(reference, {"base-python": f"`python` does not start in it: {why}"}) from error
-    environment = json.loads(image.config).get("config", {}).get("Env") or []
+    settings = json.loads(image.config).get("config", {})
+    environment = settings.get("Env") or []
     facts = {
         "image": reference,
         "manifest": image.digest,
         "layers": len(image.layers),
         "nvidia": sorted(name for name, _, _ in (item.partition("=") for item in environment)
                          if name.startswith("NVIDIA_")),
+        "entrypoint": settings.get("Entrypoint") or [],
+        "command": settings.get("Cmd") or [],
     }  # fmt: skip
     try:
         return Base.model_validate(json.loads(run.stdout.strip().rpartition("\n")[2]) | facts)

@@ -234,6 +234,11 @@ class Cells:
         }
         return list({one.cell: one for one in chosen if _selects(asked, one.cell)}.values())
 
+    def first(self, asked: Mapping[str, str]) -> Cell | None:
+        """The preferred valid cell with these values, if there is one, be its packages to be had or not."""
+        request = {axis: self.meaning(axis, value) for axis, value in asked.items()}
+        return next((cell for cell in self._candidates(request) if not self.verdict(cell).broken), None)
+
     def _best(self, asked: Mapping[str, str], available: Available) -> Choice:
         """The preferred valid cell that has the `asked` values."""
         request = {axis: self.meaning(axis, value) for axis, value in asked.items()}

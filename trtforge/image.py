@@ -17,7 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 from trtforge.dockerfile import Instruction, read_dockerfile
 from trtforge.layers.gzip_tar import GzipTar
-from trtforge.oci import CONFIG, EPOCH, INDEX, LAYER_GZIP, MANIFEST, Digest, Layer, canonical_json, digest_of
+from trtforge.oci import (
+    CONFIG,
+    EPOCH,
+    INDEX,
+    LAYER_GZIP,
+    MANIFEST,
+    Digest,
+    Layer,
+    canonical_json,
+    digest_of,
+    is_program,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -226,7 +237,7 @@ def _copied(instruction: Instruction, files: Mapping[str, bytes], store: Store) 
         with blob.open("wb") as out:
             tar = GzipTar(out)
             for path, content in sorted(found.items()):
-                tar.add_file(path, content)
+                tar.add_file(path, content, executable=is_program(content))
             layer = tar.finish()
         store.keep_layer(_copy_key(found), blob, layer)
     return layer

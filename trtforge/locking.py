@@ -196,9 +196,10 @@ class Locking:
         """What is in the base: as it was found before, which its digest makes certain, or looked at now."""
         if name not in self._bases:
             known = self._old.bases.get(name)
+            if known and (known.image != stated.base or known.entrypoint is None):
+                known = None
             with self._once(f"os {name}"):
-                same = known if known and known.image == stated.base else None
-                self._bases[name] = same or self._bring(stated.base)
+                self._bases[name] = known or self._bring(stated.base)
         return self._bases[name]
 
     def _lock_base(self, cell: Cell) -> str:

@@ -47,3 +47,11 @@ def digest_of(data: bytes) -> Digest:
 def canonical_json(value: Any) -> bytes:
     """`value` as JSON whose bytes depend on nothing but the value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def is_program(content: bytes) -> bool:
+    """Whether a file that is copied into an image may be executed: it names its interpreter (execve(2)).
+
+    The mode that it has in a checkout is an accident of how that was made.
+    """
+    return content.startswith(b"#!")

@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 from trtforge.base import Base
 from trtforge.dockerfile import read_dockerfile
 from trtforge.errors import LockError, MatrixError, RequestError
+from trtforge.guard_facts import guard_facts
 from trtforge.index.local_project import LocalProject, named
 from trtforge.layers.install_target import InstallTarget
 from trtforge.layers.sources import (
@@ -78,11 +79,11 @@ class Recipe:
 
 
 class Recipes:
-    """The recipes of one project folder: its templates in images/ and what it copies from smoke/."""
+    """The recipes of one project folder: its templates in images/, what they copy from guard/ and smoke/."""
 
     def __init__(self, project: Path, cells: Cells) -> None:
         self._cells = cells
-        self._smoke = project / "smoke"
+        self._smoke, self._guard = project / "smoke", project / "guard" / "guard.py"
         self._projects = local_projects(cells.matrix, project)
         self._templates = Environment(
             loader=FileSystemLoader(project / "images"),
@@ -146,7 +147,7 @@ class Recipes:
         image = _registry_image(self._cells, cell)
         packages = self._cells.matrix.images.os if image else []
         facts = {"os": cell.os, "python": cell.python, "packages": packages}
-        return self._recipe("os", (cell.os,), image, sources, {}, **facts)
+        return self._recipe("os", (cell.os,), image, sources, self._guard_file(), **facts)
 
     def _base(self, cell: Cell, parent: Recipe, system: OsSource | None, pins: Sequence[Pin]) -> Recipe:
         direct = ["torch", "torchvision", *self._cells.matrix.images.pytorch_cuda]
@@ -155,7 +156,7 @@ class Recipes:
             (self._cells.base_tag(cell),),
             parent,
             self._wheel_sources(pins, direct, InstallTarget(cell.python), system),
-            self._smoke_files(expected(self._cells, cell, "pytorch-cuda", pins)),
+            self._inside(cell, expected(self._cells, cell, "pytorch-cuda", pins)),
             cuda=cell.cuda,
             driver=self._cells.matrix.axes.cuda[cell.cuda].driver,
             torch=cell.torch,
@@ -194,9 +195,10 @@ class Recipes:
             (self._cells.tag(cell), self._cells.short_tag(cell)),
             below,
             sources,
-            self._smoke_files(facts_inside) | examples,
+            self._inside(cell, facts_inside) | self._guard_file() | examples,
             examples=bool(examples),
             settings=_nvidia_settings(cell, below) if isinstance(below, Base) else {},
+            guard_before=_guard_before(below) if isinstance(below, Base) else None,
             **self._of_cell(cell),
         )
 
@@ -219,7 +221,7 @@ class Recipes:
             (self._cells.tag(cell), self._cells.short_tag(cell)),
             below,
             [*packages, *self._wheel_sources(added, direct, target, system)],
-            self._smoke_files(facts),
+            self._inside(cell, facts),
             **self._of_cell(cell),
         )
 
@@ -260,12 +262,28 @@ class Recipes:
             sources.append(WheelSource(tuple(bundle), target, interpreter))
         return sources
 
-    def _smoke_files(self, facts: dict[str, Any]) -> dict[str, bytes]:
-        files = {
-            f"smoke/{file.relative_to(self._smoke).as_posix()}": file.read_bytes()
+    def _inside(self, cell: Cell, facts: dict[str, Any]) -> dict[str, bytes]:
+        """What COPY opt/ puts into an image: tests, the `facts` they compare with, and those of the guard."""
+        tests = {
+            f"opt/smoke/{file.relative_to(self._smoke).as_posix()}": file.read_bytes()
             for file in sorted(self._smoke.rglob("*.py"))
         }
-        return files | {"smoke/expected.json": json.dumps(facts, indent=1, sort_keys=True).encode() + b"\n"}
+        guard = guard_facts(self._cells, cell, facts["image"])
+        return tests | {
+            "opt/smoke/expected.json": _json(facts | {"guard": guard}),
+            "opt/trtforge/image.json": _json(guard),
+        }
+
+    def _beside_template(self, image: str) -> dict[str, bytes]:
+        """The files that an image's own folder has for COPY, beside its template."""
+        folder = self._images / image
+        files = sorted(
+            file for file in folder.rglob("*") if file.is_file() and file.suffix not in (".j2", ".pyc")
+        )
+        return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+    def _guard_file(self) -> dict[str, bytes]:
+        return {"guard/guard.py": self._guard.read_bytes()}
 
     def _recipe(
         self,
@@ -378,6 +396,18 @@ def expected_on(base: Base, facts: dict[str, Any]) -> dict[str, Any]:
         "interpreter": base.interpreter,
         "prefix": base.prefix,
     }
+
+
+def _guard_before(base: Base) -> dict[str, list[str]]:
+    """What the guard stands before in an image on a brought base, whose Python starts it."""
+    return {
+        "entrypoint": [base.interpreter, "-ISB", "/opt/trtforge/guard", *(base.entrypoint or ())],
+        "command": list(base.command),
+    }
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
 
 
 def _nvidia_settings(cell: Cell, base: Base) -> dict[str, str]:

@@ -6,7 +6,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from trtforge.oci import EPOCH
+from trtforge.oci import EPOCH, is_program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ def render_context(recipe: Recipe, layers: Mapping[str, Layer], store: Store, fo
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
-        file.chmod(0o644)
+        file.chmod(0o755 if is_program(content) else 0o644)
         os.utime(file, (EPOCH, EPOCH))  # COPY keeps it
     for name, source in recipe.sources.items():
         blob = store.blob(layers[source.key].digest)

@@ -92,7 +92,7 @@ def stage_node(recipe: Recipe, made: Mapping[str, Layer]) -> Node:
 
 def test_node(recipe: Recipe) -> Node:
     """The node that tests the staged image of `recipe`; a GPU that the image is for suits it best."""
-    wanted = json.loads(recipe.files.get("smoke/expected.json", b"{}")).get("sm", [])
+    wanted = json.loads(recipe.files.get("opt/smoke/expected.json", b"{}")).get("sm", [])
     prefers = (*(f"GPU_SM{sm}" for sm in wanted), "GPU")
     call = partial(test_staged, recipe=recipe)
     return Node(
@@ -102,7 +102,7 @@ def test_node(recipe: Recipe) -> Node:
 
 def has_tests(recipe: Recipe) -> bool:
     """Whether the image of `recipe` carries smoke tests."""
-    return any(path.startswith("smoke/") for path in recipe.files)
+    return any(path.startswith("opt/smoke/") for path in recipe.files)
 
 
 def share_layer(

@@ -79,4 +79,4 @@ def brief(report: SmokeReport) -> SmokeReport:
 
 
 def _carries_tests(one: Staged) -> bool:
-    return any(path.startswith("smoke/") for path in one.recipe.files)
+    return any(path.startswith("opt/smoke/") for path in one.recipe.files)
