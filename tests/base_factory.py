@@ -25,6 +25,7 @@ FITTING = Base(
     glibc="2.35",
     headers="/usr/local/cuda/include/cuda_runtime.h",
     nvidia=("NVIDIA_VISIBLE_DEVICES",),
+    entrypoint=(),
     packages={"torch": "2.9.1+cu128", "numpy": "1.26.4", "oddity": "unknown"},
 )
 

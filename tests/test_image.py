@@ -122,6 +122,16 @@ def test_files_are_copied_as_root_s_with_no_time_of_ours(store: Store) -> None:
     )
 
 
+def test_what_names_its_interpreter_may_be_executed(store: Store) -> None:
+    files = {"guard.py": b"#!/bin/sh\n", "data": b"x#!"}
+    lines = "FROM scratch\nCOPY guard.py /opt/guard\nCOPY data /opt/data\n"
+    modes: dict[str, int] = {}
+    for one in assemble(lines, {}, files, None, store).layers:
+        with tarfile.open(store.blob(one.digest)) as tar:
+            modes |= {member.name: member.mode for member in tar if member.isfile()}
+    assert modes == {"opt/guard": 0o755, "opt/data": 0o644}
+
+
 @pytest.mark.parametrize(
     "line",
     [

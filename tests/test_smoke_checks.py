@@ -21,6 +21,7 @@ import pytest
 from smoke.arch import runs_on
 from smoke.checks import cuda_major, loader
 from smoke.outcome import Skip
+from tests.guard.guarded import AMPERE, Guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -305,6 +306,21 @@ def test_bytecode(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         assert "no module came from" in fails("bytecode", prefix="/nowhere")
     finally:
         sys.modules.pop("torch", None)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes files of root's")
+def test_guard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    facts = {**AMPERE, "ref": "trtforge/tensorrt:cu12.1-ampere"}
+    guarded = Guarded(tmp_path, facts)
+    monkeypatch.setattr("smoke.checks.guard.GUARD", guarded.program)
+    assert check("guard", guard=facts) == facts["ref"]
+    assert check("guard", guard=facts, interpreter=sys.executable) == facts["ref"]
+    assert "image.json says" in fails("guard", guard=AMPERE)
+    guarded.source = '#!/bin/sh\n"$@"\n'
+    assert guarded.program.exists()
+    assert "TRTFORGE_GUARD= true: exit code 0" in fails("guard", guard=facts)  # and no line
+    guarded.program.chmod(0o644)
+    assert "not mode 755" in fails("guard", guard=facts)
 
 
 def test_the_loader_must_not_need_ld_library_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

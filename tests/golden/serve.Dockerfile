@@ -22,7 +22,7 @@ ADD layers/KEY-5.tar.gz /
 # trtkit VERSION, SIZE MB, sha256:HASH
 ADD layers/KEY-6.tar.gz /
 
-COPY smoke/ /opt/smoke/
+COPY opt/ /opt/
 
 ENV NVIDIA_VISIBLE_DEVICES="all" \
     NVIDIA_DRIVER_CAPABILITIES="compute,utility" \

@@ -23,12 +23,14 @@ ADD layers/KEY-5.tar.gz /
 ADD layers/KEY-6.tar.gz /
 
 COPY examples/ /opt/trtkit/examples/
-COPY smoke/ /opt/smoke/
+COPY opt/ /opt/
 
 ENV TORCH_CUDA_ARCH_LIST="8.0;8.6"
 LABEL org.opencontainers.image.title="TensorRT 1.7.1.116 on PyTorch 2.9.1, CUDA 12.1, for ampere" \
       org.opencontainers.image.version="rtx1.7.1.116-pt2.9.1-cu12.1-ampere" \
       io.trtforge.image="tensorrt" \
+      io.trtforge.cuda="12.1" \
+      io.trtforge.driver="525" \
       io.trtforge.tensorrt="1.7.1.116" \
       io.trtforge.flavour="tensorrt-rtx" \
       io.trtforge.arch="ampere" \
