@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from trtforge.store import Store
     from trtforge.system.os_packages import OsPackage, OsSuite
 
-_FORMAT = 1
+_FORMAT = 2
 """Counts changes of what this module makes from the same packages."""
 
 _LEFT_OUT = re.compile(
     r"""dev/.+ | run/(?!lock$).+ | tmp/.+ | var/tmp/.+          # filled when a container starts
     | etc/(hostname|resolv\.conf|machine-id)                    # of this machine
+    | etc/ssh/ssh_host_.+                                       # made by openssh-server's installation
     | etc/(passwd|group|shadow|gshadow|subuid|subgid)-          # what was before the last change
     | etc/\.pwd\.lock | etc/dpkg/dpkg\.cfg\.d/99mmdebstrap      # of the installation
     | var/log/(?!apt$).+ | var/cache/(apt|ldconfig)/.+ | var/cache/debconf/.+-old
