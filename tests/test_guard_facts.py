@@ -38,6 +38,13 @@ def labels(recipe: Recipe | None) -> dict[str, str]:
     return labels(recipe.parent) | {name: value for pairs in own for name, value in pairs.items()}
 
 
+def entrypoint(recipe: Recipe | None) -> list[str]:
+    if recipe is None:
+        return []
+    own = [one.argv() for one in read_dockerfile(recipe.dockerfile) if one.name == "ENTRYPOINT"]
+    return own[-1] if own else entrypoint(recipe.parent)
+
+
 def inside(recipe: Recipe) -> dict[str, Any]:
     return dict(json.loads(recipe.files["opt/trtforge/image.json"]))
 
@@ -65,10 +72,10 @@ def test_they_are_what_the_labels_say(cells: Cells) -> None:
     assert len({cell.arch for cell in locked}) > 3
     recipes = {recipe.key: recipe for cell in locked for recipe in ours(cells).chain(cell, lock)}
     for recipe in recipes.values():
-        if recipe.image == "os":
-            assert recipe.files.keys() == {"guard/guard.py"}
-        else:
+        if recipe.image != "os":  # which is for no GPU
             assert_equal_to_labels(recipe)
+            assert entrypoint(recipe) == ["/usr/bin/tini", "--", "/opt/trtforge/guard"]
+            assert "opt/trtforge/guard" in recipe.files
 
 
 def test_they_are_what_the_labels_say_on_a_base_of_the_user_s(cells: Cells) -> None:

@@ -147,7 +147,7 @@ class Recipes:
         image = _registry_image(self._cells, cell)
         packages = self._cells.matrix.images.os if image else []
         facts = {"os": cell.os, "python": cell.python, "packages": packages}
-        return self._recipe("os", (cell.os,), image, sources, self._guard_file(), **facts)
+        return self._recipe("os", (cell.os,), image, sources, {}, **facts)
 
     def _base(self, cell: Cell, parent: Recipe, system: OsSource | None, pins: Sequence[Pin]) -> Recipe:
         direct = ["torch", "torchvision", *self._cells.matrix.images.pytorch_cuda]
@@ -195,7 +195,7 @@ class Recipes:
             (self._cells.tag(cell), self._cells.short_tag(cell)),
             below,
             sources,
-            self._inside(cell, facts_inside) | self._guard_file() | examples,
+            self._inside(cell, facts_inside) | examples,
             examples=bool(examples),
             settings=_nvidia_settings(cell, below) if isinstance(below, Base) else {},
             guard_before=_guard_before(below) if isinstance(below, Base) else None,
@@ -263,7 +263,7 @@ class Recipes:
         return sources
 
     def _inside(self, cell: Cell, facts: dict[str, Any]) -> dict[str, bytes]:
-        """What COPY opt/ puts into an image: tests, the `facts` they compare with, and those of the guard."""
+        """What COPY opt/ puts into an image: tests, the `facts` they compare with, the guard and its facts."""
         tests = {
             f"opt/smoke/{file.relative_to(self._smoke).as_posix()}": file.read_bytes()
             for file in sorted(self._smoke.rglob("*.py"))
@@ -271,6 +271,7 @@ class Recipes:
         guard = guard_facts(self._cells, cell, facts["image"])
         return tests | {
             "opt/smoke/expected.json": _json(facts | {"guard": guard}),
+            "opt/trtforge/guard": self._guard.read_bytes(),
             "opt/trtforge/image.json": _json(guard),
         }
 
@@ -281,9 +282,6 @@ class Recipes:
             file for file in folder.rglob("*") if file.is_file() and file.suffix not in (".j2", ".pyc")
         )
         return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
-
-    def _guard_file(self) -> dict[str, bytes]:
-        return {"guard/guard.py": self._guard.read_bytes()}
 
     def _recipe(
         self,

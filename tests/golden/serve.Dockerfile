@@ -41,4 +41,5 @@ USER 1000:1000
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/health', timeout=2)"]
+ENTRYPOINT ["/usr/bin/tini", "--", "/opt/trtforge/guard"]
 CMD ["trtkit", "serve", "/models", "--host", "0.0.0.0"]
