@@ -111,7 +111,7 @@ def inputs_checksum(matrix: Matrix, images: Path, projects: Mapping[str, LocalPr
         for file in sorted(images.rglob("*"))
         if file.is_file()
     }
-    meaning = matrix.model_dump(by_alias=True, exclude={"registry", "nightly"})
+    meaning = matrix.model_dump(by_alias=True, exclude={"budgets", "registry", "nightly"})
     needs = {name: [project.requirements(), project.extras] for name, project in sorted(projects.items())}
     return digest_of(canonical_json({"matrix": meaning, "templates": templates, "projects": needs}))
 

@@ -25,7 +25,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
 from trtforge.errors import MatrixError, RequestError
-from trtforge.policy import NightlyPolicy, RegistryPolicy
+from trtforge.policy import Budgets, NightlyPolicy, RegistryPolicy
 from trtforge.registry.reference import parse_reference
 
 if TYPE_CHECKING:
@@ -291,6 +291,7 @@ class Matrix(_Model):
     sdist_build: list[str]
     rules: list[Rule]
     publish: list[PublishRow]
+    budgets: dict[Name, Budgets]
     registry: RegistryPolicy = RegistryPolicy()
     nightly: NightlyPolicy = NightlyPolicy()
 
@@ -310,6 +311,11 @@ class Matrix(_Model):
                 raise ValueError(
                     f"axes: variant: {name}: another variant has the image {variant.image} already"
                 )
+        named = {"os", "pytorch-cuda", *self.images.last()}
+        if missing := named - self.budgets.keys():
+            raise ValueError(f"budgets: there is none for the image {', '.join(sorted(missing))}")
+        if unknown := self.budgets.keys() - named:
+            raise ValueError(f"budgets: there is no image {', '.join(sorted(unknown))}")
         used = {build.index for release in self.axes.torch.values() for build in release.builds}
         used |= {flavour.libs_index for flavour in self.flavours.values()}
         if missing := used - set(self.indexes) - {"default"}:
