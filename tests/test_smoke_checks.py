@@ -337,11 +337,13 @@ def test_the_loader_must_not_need_ld_library_path(monkeypatch: pytest.MonkeyPatc
 
 
 def test_builder_resources_cover_the_cell(tmp_path: Path) -> None:
-    assert loader.missing_resources([tmp_path], ["80"]) == []  # one file for all, as up to TensorRT 10.14
+    family = {"87": "86", "121": "120"}
+    assert loader.missing_resources([tmp_path], ["80"], family) == []  # one for all, as up to 10.14
     for sm in ("86", "120"):
         (tmp_path / f"libnvinfer_builder_resource_sm{sm}.so.10.16.1").touch()
-    assert loader.missing_resources([tmp_path], ["86", "87", "121"]) == []
-    assert loader.missing_resources([tmp_path], ["80", "86", "89"]) == ["80", "89"]
+    assert loader.missing_resources([tmp_path], ["86", "87", "121"], family) == []
+    assert loader.missing_resources([tmp_path], ["87"], {}) == ["87"]
+    assert loader.missing_resources([tmp_path], ["80", "86", "89"], family) == ["80", "89"]
 
 
 # ---- engines, with a TensorRT that is not there

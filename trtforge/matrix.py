@@ -25,6 +25,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
 from trtforge.errors import MatrixError, RequestError
+from trtforge.file_rules import FileRule  # noqa: TC001 (pydantic needs it at run time)
 from trtforge.policy import Budgets, NightlyPolicy, RegistryPolicy
 from trtforge.registry.reference import parse_reference
 
@@ -142,6 +143,7 @@ class Flavour(_Model):
     """A TensorRT flavour: what its packages, module and libraries are called, and their index.
 
     needs: CUDA's major -> the wheel with the CUDA library that its libraries load, where torch brings none.
+    family: compute capability -> the one whose files the builder loads, where it has none for that itself.
     """
 
     short: Name
@@ -153,6 +155,7 @@ class Flavour(_Model):
     libs_index: Name
     builds_without_gpu: bool
     needs: dict[str, CudaLibrary] = Field(default_factory=dict)
+    family: dict[Sm, Sm] = Field(default_factory=dict)
 
 
 class Os(_Model):
@@ -290,6 +293,8 @@ class Matrix(_Model):
     mirrors: dict[Name, str] = Field(default_factory=dict)
     sdist_build: list[str]
     rules: list[Rule]
+    files: list[FileRule] = Field(default_factory=list)
+    slim: list[Name] = Field(default_factory=list, description="wheels whose licence lets them be changed")
     publish: list[PublishRow]
     budgets: dict[Name, Budgets]
     registry: RegistryPolicy = RegistryPolicy()
@@ -320,9 +325,15 @@ class Matrix(_Model):
         used |= {flavour.libs_index for flavour in self.flavours.values()}
         if missing := used - set(self.indexes) - {"default"}:
             raise ValueError(f"indexes: {', '.join(sorted(missing))} used but not declared")
-        ids = [rule.id for rule in self.rules]
-        if repeated := {name for name in ids if ids.count(name) > 1}:
-            raise ValueError(f"rules: {', '.join(sorted(repeated))} declared twice")
+        for kind, ids in (
+            ("rules", [rule.id for rule in self.rules]),
+            ("files", [rule.id for rule in self.files]),
+        ):
+            if repeated := {name for name in ids if ids.count(name) > 1}:
+                raise ValueError(f"{kind}: {', '.join(sorted(repeated))} declared twice")
+        for rule in self.files:
+            if unknown := set(rule.gives_back) - set(self.axes.variant):
+                raise ValueError(f"files: {rule.id}: there is no variant {', '.join(sorted(unknown))}")
         return self
 
 

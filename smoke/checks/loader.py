@@ -22,10 +22,6 @@ SONAMES = {
 }
 """By the Python module that loads them."""
 
-FAMILY = {"87": "86", "103": "100", "121": "120"}
-"""SMs without a builder resource of their own, and whose they use."""
-
-
 def check(expected: dict[str, Any]) -> dict[str, Any]:
     tensorrt = expected["tensorrt"]
     names = [name % tensorrt["version"].split(".")[0] for name in SONAMES[tensorrt["module"]]]
@@ -42,7 +38,7 @@ def check(expected: dict[str, Any]) -> dict[str, Any]:
         )
         last = done.stdout.strip().splitlines()[-1:]
         assert done.returncode == 0, "the loader does not find {}: {}".format(name, "".join(last))
-    missing = missing_resources(library_folders(), expected["sm"])
+    missing = missing_resources(library_folders(), expected["sm"], tensorrt.get("family", {}))
     assert not missing, "no builder resource for SM " + ", ".join(missing)
     return {"loaded": names}
 
@@ -53,9 +49,12 @@ def library_folders() -> list[Path]:
     return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
 
 
-def missing_resources(folders: list[Path], sms: list[str]) -> list[str]:
-    """The SMs that the builder cannot build for: it has a resource file for each SM, but none for these."""
+def missing_resources(folders: list[Path], sms: list[str], family: dict[str, str]) -> list[str]:
+    """The SMs that the builder cannot build for: it has a resource file for each SM, but none for these.
+
+    family: SMs without a file of their own -> whose they use.
+    """
     files = [file.name for folder in folders for file in folder.glob("libnvinfer_builder_resource_sm*.so*")]
     matches = [re.match(r"libnvinfer_builder_resource_sm(\d+)\.so", name) for name in files]
     have = {match.group(1) for match in matches if match}
-    return [sm for sm in sms if have and sm not in have and FAMILY.get(sm) not in have]
+    return [sm for sm in sms if have and sm not in have and family.get(sm) not in have]
