@@ -92,7 +92,7 @@ class Into(NamedTuple):
 class LayerDestination(WheelDestination):
     """Where `installer` writes to: the tar of a layer.
 
-    What the wheel's cut leaves to a layer below is not written, but hashed: RECORD names it too.
+    What the wheel's cut leaves to a layer below is not written: only RECORD names it.
     """
 
     def __init__(self, wheel: WheelContents, into: Into) -> None:
@@ -144,6 +144,8 @@ class LayerDestination(WheelDestination):
     ) -> RecordEntry:
         at = self._place(scheme, path)
         member, pieces = stream.member, self._watched(stream.pieces())
+        if not here and (sha256 := stream.recorded()):  # checked where the layer below was made
+            return RecordEntry(path, record_hash(sha256), member.size)
         if here and self._places.is_free(at, self._archive.name, member.name):
             streamed = pieces if member.deflated else stored(pieces, member.size)
             self._tar.add_deflated(at, member.size, member.crc, streamed, executable=executable)

@@ -14,7 +14,7 @@ import csv
 import hashlib
 import io
 import posixpath
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -98,6 +98,13 @@ class MemberStream(io.RawIOBase):
         self.archive, self.member = archive, member
         self.sha256 = hashlib.sha256()
         self._record = record
+
+    def recorded(self) -> bytes | None:
+        """The SHA-256 that RECORD says the content has; None where RECORD has another hash of it."""
+        expected = self._record.hash_
+        if expected is None or expected.name != "sha256":
+            return None
+        return urlsafe_b64decode(expected.value.rstrip("=") + "=")
 
     def pieces(self) -> Iterator[Piece]:
         """The content, in pieces, checked against the archive and RECORD while it passes.
