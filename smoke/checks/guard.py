@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,16 @@ def check(expected: dict[str, Any]) -> str:
     facts = json.loads(GUARD.with_name("image.json").read_text(encoding="utf-8"))
     assert facts == expected["guard"], f"image.json says {facts}"
     start = [expected["interpreter"], "-ISB", str(GUARD)] if "interpreter" in expected else [str(GUARD)]
-    for mode, command, code in (
-        ("", "true", 0),
-        ("", "false", 1),
-        ("off", "false", 1),
-        ("strict", "true", 64),
+    for mode, ends_with, code, lines in (
+        ("", 0, 0, 1),
+        ("", 1, 1, 1),
+        ("off", 1, 1, 0),
+        ("strict", 0, 64, 2),
     ):
         # Whatever GPUs there are, none of them is seen.
         environment = dict(os.environ, TRTFORGE_GUARD=mode, CUDA_VISIBLE_DEVICES="")
-        done = subprocess.run([*start, command], env=environment, capture_output=True, text=True)
-        what = f"TRTFORGE_GUARD={mode} {command}: exit code {done.returncode}, {done.stdout + done.stderr}"
-        assert (done.returncode, done.stdout) == (code, ""), what
-        assert len(done.stderr.splitlines()) == {"": 1, "off": 0, "strict": 2}[mode], what
+        command = [*start, sys.executable, "-c", f"raise SystemExit({ends_with})"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        seen = (done.returncode, done.stdout, len(done.stderr.splitlines()))
+        assert seen == (code, "", lines), f"TRTFORGE_GUARD={mode}: {seen}: {done.stderr}"
     return str(facts["ref"])

@@ -66,6 +66,13 @@ _C = SimpleNamespace(_cuda_getArchFlags=lambda: "sm_80 sm_86 sm_90")
 """
 
 
+ENTRY = b"""
+import os, sys
+os.environ["ACME"] = "entered"
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
 @dataclass(frozen=True)
 class Shop:
     """A registry with the user's bases. bases: name -> image. folder: the registry's data."""
@@ -103,6 +110,8 @@ def make_base(store: Store, name: str, torch: str) -> Image:
             "Env": ["PATH=/usr/local/bin:/usr/bin", "NVIDIA_VISIBLE_DEVICES=void"],
             "User": "1234:1234",
             "Labels": None,
+            "Entrypoint": ["python", "/etc/entry.py"],
+            "Cmd": ["python", "-c", "import os; print(os.environ['ACME'])"],
         },
     }
     layers = (gzip_layer(store, host_python()), gzip_layer(store, packages(name, torch)))
@@ -124,6 +133,7 @@ def packages(name: str, torch: str) -> bytes:
             "typing_extensions", extension.version
         ),
         "etc/acme": name.encode(),
+        "etc/entry.py": ENTRY,
     }
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", dereference=True) as tar:
@@ -199,6 +209,15 @@ def test_nothing_of_the_base_changes(found: Base, engine: Engine) -> None:
     assert ours["User"] == theirs["User"] == "1234:1234"
     assert ours["Env"][:2] == theirs["Env"]  # what it says of NVIDIA_VISIBLE_DEVICES too
     assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in ours["Env"]
+
+
+@pytest.mark.usefixtures("built")
+def test_the_guard_stands_before_what_the_base_starts(engine: Engine, found: Base) -> None:
+    run = engine.run(REF, [])
+    assert (run.exit_code, run.stdout) == (0, "entered\n"), run.stderr
+    assert run.stderr == "trtforge: no GPU is visible here (docker run --gpus all gives one)\n"
+    assert engine.config(found.tag)["Entrypoint"] == ["python", "/etc/entry.py"]
+    assert (found.entrypoint, found.command[:1]) == (("python", "/etc/entry.py"), ("python",))
 
 
 @pytest.mark.usefixtures("built")
