@@ -8,9 +8,11 @@ one: the names, the tags, the folder, and an `__init__` that loads every library
 from __future__ import annotations
 
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
+from packaging.version import Version
+
+from tests.linked_libraries import shared_library
 from tests.loopback_index import tiny_wheel
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 VERSION = "10.13.3.9.post1"
 LIBS_TAG = "py2.py3-none-manylinux_2_28_x86_64"
+SMS = ("75", "80", "86", "89", "90", "100", "120")
 
 # What tensorrt.so of the 10.13 bindings leaves undefined (nm -D --undefined-only), by library.
 FACTORIES = {
@@ -66,17 +69,26 @@ def stand_in_index(folder: Path, bindings: Path, *, cuda: int = 12, version: str
 
 
 def stand_in_libs(folder: Path, *, cuda: int = 12, version: str = VERSION) -> Path:
-    """The libs wheel with stub libraries, in `folder`; needs gcc."""
-    files = {"tensorrt_libs/__init__.py": LOADER}
+    """The libs wheel with stub libraries, which need one another as the real ones do, in `folder`."""
+    stubs = folder / "stubs"
+    nvinfer = shared_library(stubs / "libnvinfer.so.10", functions=FACTORIES["libnvinfer.so.10"])
     for soname, functions in FACTORIES.items():
-        files[f"tensorrt_libs/{soname}"] = _stub_library(folder / "stubs", soname, functions)
-    shutil.rmtree(folder / "stubs")
-    return tiny_wheel(folder, f"tensorrt-cu{cuda}-libs", version, tag=LIBS_TAG, files=files)
+        if soname != nvinfer.name:
+            shared_library(stubs / soname, functions=functions, needs=[nvinfer], runpath="$ORIGIN")
+    files = {f"tensorrt_libs/{path.name}": path.read_bytes() for path in stubs.iterdir()}
+    resource = shared_library(stubs / "resource", soname="").read_bytes()
+    files |= {f"tensorrt_libs/{name}": resource for name in builder_resources(version)}
+    files["tensorrt_libs/__init__.py"] = LOADER
+    shutil.rmtree(stubs)
+    return tiny_wheel(
+        folder, f"tensorrt-cu{cuda}-libs", version, tag=LIBS_TAG, files=dict(sorted(files.items()))
+    )
 
 
-def _stub_library(folder: Path, soname: str, functions: tuple[str, ...]) -> bytes:
-    folder.mkdir(parents=True, exist_ok=True)
-    source = "".join(f"void *{name}(void) {{ return 0; }}\n" for name in functions)
-    command = ["gcc", "-shared", "-fPIC", "-s", f"-Wl,-soname,{soname}", "-x", "c", "-", "-o", soname]
-    subprocess.run(command, cwd=folder, input=source.encode(), check=True)
-    return (folder / soname).read_bytes()
+def builder_resources(version: str) -> list[str]:
+    """What the builder loads, in the real wheel of this version: one file up to 10.14, one for each SM since
+    10.16, and the same for engines that run on Windows."""
+    number = ".".join(version.split(".")[:3])
+    split = Version(version) >= Version("10.16")
+    parts = [*(f"_sm{sm}" for sm in SMS), "_ptx"] if split else [""]
+    return [f"libnvinfer_builder_resource{win}{part}.so.{number}" for win in ("", "_win") for part in parts]

@@ -54,6 +54,21 @@ def test_a_torch_build_can_be_named(cells: Cells) -> None:
     assert cells.tag(choice.cell).startswith("rtx1.7.1.116-pt2.9.1_cu126-cu12.6")
 
 
+def test_a_slim_cell_says_so_in_every_name_and_its_base_is_of_an_architecture(cells: Cells) -> None:
+    (choice,) = ask(cells, cuda="12.1", arch="ada", code="slim")
+    assert cells.tag(choice.cell) == "rtx1.7.1.116-pt2.9.1-cu12.1-ada-slim"
+    assert cells.short_tag(choice.cell) == "cu12.1-ada-slim"
+    assert cells.base_tag(choice.cell) == "2.9.1-cu12.1-debian12-ada-slim"
+    assert cells.slim_sm(choice.cell) == ("89",)
+
+
+def test_the_code_that_torch_keeps_is_the_architecture_s_whatever_tensorrt_targets(cells: Cells) -> None:
+    (rtx,) = ask(cells, arch="blackwell", code="slim")
+    (full,) = ask(cells, arch="blackwell", code="slim", tensorrt="full")
+    assert cells.slim_sm(rtx.cell) == cells.slim_sm(full.cell) == ("100", "120")
+    assert cells.base_tag(rtx.cell) == cells.base_tag(full.cell)
+
+
 def test_lists_select_several_cells(cells: Cells) -> None:
     chosen = ask(cells, cuda="12.1,12.8", arch="ampere,turing")
     assert [cells.short_tag(choice.cell) for choice in chosen] == [
@@ -73,6 +88,7 @@ def test_blackwell_with_rtx_is_for_the_sm_that_both_know(cells: Cells) -> None:
         ({"cuda": "12.6", "arch": "blackwell"}, "blackwell-needs-cuda-12.8", ["--cuda 12.8"]),
         ({"arch": "hopper", "tensorrt": "rtx"}, "rtx-has-no-hopper", ["--tensorrt full"]),
         ({"os": "ubuntu20.04"}, "os-python", ["--os ubuntu22.04"]),
+        ({"code": "slim", "variant": "serve"}, "slim-is-of-torch", ["--code all", "--variant ssh"]),
         ({"cuda": "13.0", "arch": "volta"}, "volta-ends-with-cuda-12", ["--cuda 12.9", "--arch turing"]),
     ],
 )
@@ -120,6 +136,7 @@ def test_a_request_gets_what_it_names_or_a_rule_that_forbids_it(request_: dict[s
 
 
 def test_every_published_row_is_a_valid_cell(cells: Cells) -> None:
-    tags = [cells.tag(choice.cell) for row in cells.matrix.publish for choice in cells.choose(row.request())]
-    assert "rtx1.7.1.116-pt2.9.1-cu12.1-ampere" in tags
-    assert len(tags) == len(set(tags))
+    rows = cells.matrix.publish
+    names = [cells.name(choice.cell) for row in rows for choice in cells.choose(row.request())]
+    assert "rtx1.7.1.116-pt2.9.1-cu12.1-ampere" in names
+    assert len(names) == len(set(names))

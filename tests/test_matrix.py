@@ -67,7 +67,7 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
         ("index: pytorch-cu126", "index: pytorch-cu127", "pytorch-cu127 used but not declared"),
         ("flavour: tensorrt-rtx, sm", "flavour: trt, sm", "there is no flavour trt"),
         ("- id: glibc-2.28", "- id: os-python", "os-python declared twice"),
-        ("serve: {image: serve,", "serve: {image: devel,", "variant: serve: there is no image devel"),
+        ("serve: {image: serve,", "serve: {image: server,", "variant: serve: there is no image server"),
         ("serve: {image: serve,", "serve: {image: tensorrt,", "another variant has the image tensorrt"),
     ],
 )
@@ -105,7 +105,7 @@ PINNED = f"registry.acme.example/torch@sha256:{'a' * 64}"
 
 
 def with_os(row: str) -> str:
-    return OURS.replace("\n  os:\n", f"\n  os:\n    acme-torch: {{{row}}}\n", 1)
+    return OURS.replace("    debian12: {", f"    acme-torch: {{{row}}}\n    debian12: {{", 1)
 
 
 def test_an_os_may_be_a_base_that_the_user_has(tmp_path: Path) -> None:

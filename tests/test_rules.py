@@ -60,5 +60,6 @@ def test_every_rule_of_the_matrix_can_be_told(matrix: Matrix) -> None:
             broken.add(one.id)
     # These guard values that the matrix does not list today.
     guards = {"torch-2.9-python", "torch-2.7-python", "glibc-2.28", "tensorrt-11.0-python", "rtx-1.5-python"}
-    guards |= {"serve-has-an-os-of-ours", "slim-is-of-our-torch"}
+    guards |= {"no-torch-on-an-os-of-ours", "jupyter-has-an-image-of-ours", "slim-is-of-our-torch"}
+    guards.add("packages-need-an-os-of-ours")
     assert {one.id for one in matrix.rules} - broken == guards

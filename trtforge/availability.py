@@ -43,7 +43,7 @@ class Availability:
         if locked is not None and locked.state == "locked":
             return None
         flavour = self._cells.matrix.flavours[self._cells.flavour(cell)]
-        project = flavour.libs.format_map(self._cells.facts(cell))
+        project = self._cells.library(cell).libs.format_map(self._cells.facts(cell))
         libs = project.replace("-", "_")
         house = self._sources.wheelhouse
         if house and any(house.glob(f"{libs}-{cell.tensorrt}-*.whl")):

@@ -193,8 +193,6 @@ def verify_base(base: Base, cells: Cells, cell: Cell) -> tuple[str, ...]:
         misfits["base-tensorrt"] = f"it has {', '.join(there)} already"
     if not base.headers:
         lacks = "it has no CUDA headers (cuda_runtime.h)"
-        if cell.variant != "runtime":
-            misfits["base-headers"] = f"{lacks}, which the variant {cell.variant} needs"
         notes = (f"{cell.os}: {lacks}: nothing can be compiled against CUDA in the image",)
     if misfits:
         raise UnfitBase(base.image, misfits)

@@ -6,12 +6,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import combinations, product
+from string import Formatter
 
 from packaging.version import InvalidVersion, Version
 
 from trtforge.errors import CompatibilityError, EnvironmentLack, MatrixError, RequestError
-from trtforge.matrix import AXES, BroughtBase, Contents, CudaLibrary, Matrix, Os, Rule, TorchBuild, Variant
+from trtforge.matrix import (
+    AXES,
+    BroughtBase,
+    Contents,
+    CudaLibrary,
+    Library,
+    Matrix,
+    Os,
+    Rule,
+    TorchBuild,
+    Variant,
+)
 from trtforge.rules import Facts, broken_rules, explanation
+from trtforge.toolkit import Toolkit
 
 Request = Mapping[str, tuple[str, ...]]
 """What a person asked for: axis -> values, several values select several cells, a missing axis is open."""
@@ -75,7 +88,14 @@ class Cells:
             "glibc": system.glibc,
             "base": "brought" if isinstance(system, BroughtBase) else "own",
             "os_from": "packages" if isinstance(system, Os) and not system.image else "image",
+            "gcc": self._gcc(cell),
         }
+
+    def _gcc(self, cell: Cell) -> str:
+        """The newest GCC, by its major version, that both the OS and the CUDA toolkit of `cell` can have."""
+        system, toolkit = self.matrix.axes.os[cell.os], self.matrix.toolkits.get(cell.cuda)
+        majors = [one.gcc for one in (system, toolkit) if isinstance(one, Os | Toolkit)]
+        return min(majors, key=int, default="")
 
     def build(self, cell: Cell) -> TorchBuild:
         """The torch build of `cell`."""
@@ -108,19 +128,39 @@ class Cells:
             MatrixError: a `{fact}` in a requirement is none.
         """
         contents = self._contents(cell, self.variant(cell).image)
-        return contents if self.variant(cell).on == "tensorrt" else Contents(packages=contents.packages)
+        alone = self.variant(cell).on == "tensorrt"
+        return contents if alone else contents.model_copy(update={"wheels": []})
+
+    def packages_name(self, cell: Cell) -> str:
+        """What the Debian packages are called that the own image of `cell` adds. Those of several cells are
+        the same, unless facts of the cells stand in their names."""
+        image, facts = self.variant(cell).image, self.facts(cell)
+        texts = self.matrix.images.last()[image].packages
+        used = {name for text in texts for _, name, _, _ in Formatter().parse(text) if name}
+        return "-".join([image, "on", cell.os, *(f"{name}{facts[name]}" for name in sorted(used))])
+
+    def toolkit(self, cell: Cell) -> Toolkit | None:
+        """The CUDA toolkit that the own image of `cell` holds."""
+        return self.matrix.toolkits[cell.cuda] if self.added(cell).toolkit else None
 
     def _contents(self, cell: Cell, image: str) -> Contents:
         facts, contents = self.facts(cell), self.matrix.images.last()[image]
         try:
             wheels = [text.format_map(facts) for text in contents.wheels]
+            packages = [text.format_map(facts) for text in contents.packages]
         except KeyError as error:
             raise MatrixError(
                 f"images: {image}: nothing is known of a cell that is called {error}",
                 ("known", ", ".join(facts)),
                 ("next", "name one of these in matrix.yaml"),
             ) from error
-        return Contents(packages=contents.packages, wheels=wheels)
+        return Contents(packages=packages, wheels=wheels, toolkit=contents.toolkit)
+
+    def library(self, cell: Cell) -> Library:
+        """The TensorRT library of `cell`: the whole one of its flavour, or the lean one that runs engines."""
+        flavour = self.matrix.flavours[self.flavour(cell)]
+        lean = flavour.lean if self.variant(cell).runtime == "lean" else None
+        return lean or flavour
 
     def cuda_library(self, cell: Cell) -> CudaLibrary | None:
         """The library that TensorRT loads and the image of `cell` would lack."""
@@ -132,6 +172,10 @@ class Cells:
         """The compute capabilities `cell` is for: its architecture's, as far as its TensorRT targets them."""
         targets = self.matrix.axes.tensorrt[cell.tensorrt].sm
         return tuple(sm for sm in self.matrix.axes.arch[cell.arch].sm if sm in targets)
+
+    def arch_list(self, cell: Cell) -> str:
+        """The same as torch's extensions want it: TORCH_CUDA_ARCH_LIST ("8.0;8.6")."""
+        return ";".join(f"{sm[:-1]}.{sm[-1]}" for sm in self.sm(cell))
 
     def slim_sm(self, cell: Cell) -> tuple[str, ...]:
         """The compute capabilities whose code alone torch's libraries keep; none: they keep all.

@@ -43,7 +43,10 @@ class LockedCell(_Model):
     base: the set of wheels of its PyTorch-CUDA image, "" on a brought base or where there is none.
     tensorrt: the set that the image with TensorRT adds. image: what that is called.
     added: the set that its own image adds upon that; packages: the Debian packages that its own image adds;
-        "" for none. upon: what its own image is called where it is not `image`.
+        "" for none. toolkit: what the wheels, and the packages, of its CUDA toolkit are called in `sets`, and
+        in `packages`. upon: what its own image is called where it is not `image`.
+    left_out: wheel -> globs of its files that the cell's own image lacks, by the file rules; "!" before those
+        of files that stay all the same.
     """
 
     axes: dict[str, str]
@@ -54,7 +57,9 @@ class LockedCell(_Model):
     image: str = "tensorrt"
     added: str = ""
     packages: str = ""
+    toolkit: str = ""
     upon: str = ""
+    left_out: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     def sets(self) -> list[tuple[str, str]]:
         """The images of its chain that add wheels, the lowest first, and the set of each."""
@@ -67,7 +72,8 @@ class Lock(_Model):
 
     os: operating system -> its Debian packages. bases: what was found in an operating system that is a
         brought base.
-    packages: a name -> the Debian packages that an image adds to its operating system.
+    packages: a name -> the Debian packages that an image adds to its operating system, or whose files are
+        in a CUDA toolkit.
     wheels: file name -> pin. sets: a name -> the file names of the wheels that one image of the chain adds.
     cells: a cell's tag -> where its pins are.
     """
@@ -88,7 +94,8 @@ class Lock(_Model):
         """Without the sets, wheels, packages and systems that no cell uses."""
         locked = [cell for cell in self.cells.values() if cell.state == "locked"]
         sets = {name for cell in locked for _, name in cell.sets()}
-        packages = {cell.packages for cell in locked}
+        sets |= {cell.toolkit for cell in locked} & self.sets.keys()
+        packages = {name for cell in locked for name in (cell.packages, cell.toolkit)}
         systems = {cell.axes["os"] for cell in locked}
         files = {file for name in sets for file in self.sets[name]}
         return self.model_copy(

@@ -10,12 +10,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from trtforge.base import Base, verify_base
+from trtforge.cell_cuts import back_cuts, base_cuts, globs, own_cuts
 from trtforge.errors import EnvironmentLack, ForgeError, IndexUnreachable, ResolutionError
 from trtforge.index.local_project import needed
 from trtforge.index.resolve import Need, resolve
 from trtforge.lock import Lock, LockedCell
 from trtforge.matrix import BroughtBase, Os
-from trtforge.system.os_packages import OsSuite, resolve_os
+from trtforge.system.apt import FlatRepository
+from trtforge.system.os_packages import OsSuite, resolve_alone, resolve_os
+from trtforge.toolkit import DebianSuite, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -38,6 +41,19 @@ def os_suite(matrix: Matrix, name: str) -> OsSuite:
     components = ("main", "universe") if system.distribution == "ubuntu" else ("main",)
     mirror = matrix.mirrors.get(system.distribution)
     return OsSuite(system.distribution, system.codename, components=components, mirror=mirror)
+
+
+def toolkit_origin(matrix: Matrix, cuda: str) -> OsSuite | FlatRepository | None:
+    """Where the Debian packages of the toolkit of CUDA `cuda` come from, if it has any."""
+    toolkit = matrix.toolkits[cuda]
+    match toolkit.of:
+        case DebianSuite():
+            mirror, components = matrix.mirrors.get("debian"), tuple(toolkit.of.components)
+            return OsSuite("debian", toolkit.of.codename, components=components, mirror=mirror)
+        case Repository():
+            return FlatRepository(toolkit.of.address, toolkit.of.keyring)
+        case None:
+            return None
 
 
 Reach = Callable[["Pin"], "Held | None"]
@@ -65,7 +81,8 @@ class Locking:
         unattended: nobody can correct what does not resolve, so it leaves its cells unlocked, and no pin goes
             where `reach` does not let it.
         projects: Python projects of this repository, by name; what they need is locked, not they.
-        wheels, packages: where Python and Debian packages are resolved; tests put their own here.
+        wheels, packages, alone: where Python and Debian packages are resolved, the latter with and without
+            what they depend on; tests put their own here.
 
     Attributes:
         failures: the sets and operating systems that could not be had, and why.
@@ -85,11 +102,12 @@ class Locking:
         projects: Mapping[str, LocalProject] | None = None,
         wheels: Callable[..., tuple[Pin, ...]] = resolve,
         packages: Callable[..., tuple[OsPackage, ...]] = resolve_os,
+        alone: Callable[..., tuple[OsPackage, ...]] = resolve_alone,
     ) -> None:
         self._cells, self._old, self._sources, self._progress = cells, old, sources, progress
         self._reach, self._stay, self._unattended = reach, stay, unattended
         self._projects = projects or {}
-        self._bring, self._wheels, self._packages = bring, wheels, packages
+        self._bring, self._wheels, self._packages, self._alone = bring, wheels, packages, alone
         self._sets: dict[str, tuple[Pin, ...]] = {}
         self._systems: dict[str, tuple[OsPackage, ...]] = {}
         self._added_packages: dict[str, tuple[OsPackage, ...]] = {}
@@ -125,7 +143,7 @@ class Locking:
 
     def _lock_cell(self, cell: Cell) -> LockedCell:
         try:
-            packages = added = base = ""
+            packages = added = base = toolkit = ""
             if isinstance(brought := self._cells.matrix.axes.os[cell.os], BroughtBase):
                 tensorrt = self._lock_on_brought(cell, brought)
             else:
@@ -134,6 +152,7 @@ class Locking:
                 base = self._lock_base(cell) if self._cells.variant(cell).torch else ""
                 tensorrt = self._lock_tensorrt(cell, base, self._sets[base] if base else ())
                 added = self._lock_added(cell, base, tensorrt)
+                toolkit = self._lock_toolkit(cell)
         except ForgeError as error:
             if not (self._unattended or isinstance(error, EnvironmentLack)):
                 raise
@@ -147,8 +166,16 @@ class Locking:
             image=image,
             added=added,
             packages=packages,
+            toolkit=toolkit,
             upon=own if own != image else "",
+            left_out=self._left_out(cell, base, tensorrt, added),
         )
+
+    def _left_out(self, cell: Cell, base: str, tensorrt: str, added: str) -> dict[str, tuple[str, ...]]:
+        """What the cell's own image lacks of its wheels, which are in these sets."""
+        lower, upper, own = (self._sets[name] if name else () for name in (base, tensorrt, added))
+        cuts = base_cuts(self._cells, cell, lower) | own_cuts(self._cells, cell, [*upper, *own])
+        return globs(cuts | back_cuts(self._cells, cell, lower, upper))
 
     def _lock_os(self, name: str) -> None:
         system = self._cells.matrix.axes.os[name]
@@ -166,7 +193,7 @@ class Locking:
         wanted = self._cells.added(cell).packages
         if not wanted:
             return ""
-        name = f"{self._cells.variant(cell).image}-on-{cell.os}"
+        name = self._cells.packages_name(cell)
         if name in self._stay and name in self._old.packages:
             self._added_packages[name] = self._old.packages[name]
         if name not in self._added_packages:
@@ -175,6 +202,22 @@ class Locking:
                 there = {package.name for package in system}
                 found = self._packages(os_suite(self._cells.matrix, cell.os), wanted, system)
                 self._added_packages[name] = tuple(one for one in found if one.name not in there)
+        return name
+
+    def _lock_toolkit(self, cell: Cell) -> str:
+        """Resolve what the CUDA toolkit of the cell's own image is put together from."""
+        toolkit = self._cells.toolkit(cell)
+        if toolkit is None:
+            return ""
+        name, origin = f"toolkit-{cell.cuda}", toolkit_origin(self._cells.matrix, cell.cuda)
+        if origin and name not in self._added_packages:
+            if name in self._stay and name in self._old.packages:
+                self._added_packages[name] = self._old.packages[name]
+            else:
+                with self._told(name), self._once(origin.title), self._progress.task(f"resolve {name}"):
+                    self._added_packages[name] = self._alone(origin, toolkit.packages)
+        if toolkit.wheels:
+            self._lock_set(name, [Need(one, wheel_only=True) for one in toolkit.wheels], (), cell)
         return name
 
     def _lock_on_brought(self, cell: Cell, stated: BroughtBase) -> str:
@@ -213,14 +256,15 @@ class Locking:
         return self._lock_set(name, needs, (), cell)
 
     def _lock_tensorrt(self, cell: Cell, base: str, held: Sequence[Held]) -> str:
-        flavour, facts = self._cells.matrix.flavours[self._cells.flavour(cell)], self._cells.facts(cell)
+        library, facts = self._cells.library(cell), self._cells.facts(cell)
+        index = self._cells.matrix.flavours[self._cells.flavour(cell)].libs_index
         needs = [
-            Need(f"{flavour.libs.format_map(facts)}=={cell.tensorrt}", flavour.libs_index, wheel_only=True),
-            Need(f"{flavour.bindings.format_map(facts)}=={cell.tensorrt}", wheel_only=True),
-            Need(f"{flavour.frontend.format_map(facts)}=={cell.tensorrt}"),
+            Need(f"{library.libs.format_map(facts)}=={cell.tensorrt}", index, wheel_only=True),
+            Need(f"{library.bindings.format_map(facts)}=={cell.tensorrt}", wheel_only=True),
+            Need(f"{library.frontend.format_map(facts)}=={cell.tensorrt}"),
             *map(Need, needed(self._cells.wheels(cell), self._projects)),
         ]
-        libs = flavour.libs.format_map(facts).removesuffix("-libs")
+        libs = library.libs.format_map(facts).removesuffix("-libs")
         below = f"on-{base}" if base else f"for-{self._cells.variant(cell).image}-py{cell.python}"
         return self._lock_set(f"{libs}-{cell.tensorrt}-{below}", needs, held, cell)
 

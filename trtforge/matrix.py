@@ -28,6 +28,7 @@ from trtforge.errors import MatrixError, RequestError
 from trtforge.file_rules import FileRule  # noqa: TC001 (pydantic needs it at run time)
 from trtforge.policy import Budgets, NightlyPolicy, RegistryPolicy
 from trtforge.registry.reference import parse_reference
+from trtforge.toolkit import Gcc, Toolkit  # noqa: TC001 (pydantic needs them at run time)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +75,7 @@ def _wheels_alone(value: Any) -> Any:
 
 VersionText = Annotated[str, AfterValidator(_version)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+Package = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.{}_-]*$", description="a Debian package")]
 Wheel = Annotated[str, AfterValidator(_requirement)]
 Sm = Annotated[str, Field(pattern=r"^[0-9]{2,3}$", description="compute capability without its point: 86")]
 
@@ -91,10 +93,14 @@ class Cuda(_Model):
 
 
 class Variant(_Model):
-    """What a cell is for. image: the last of its chain; on: the image of the same cell that it stands on."""
+    """What a cell is for. image: the last of its chain; on: the image of the same cell that it stands on.
+
+    runtime: lean where it only runs engines: the part of TensorRT that does so is enough, if there is one.
+    """
 
     image: Name
     on: Literal["os", "pytorch-cuda", "tensorrt"] = "pytorch-cuda"
+    runtime: Literal["whole", "lean"] = "whole"
 
     @property
     def torch(self) -> bool:
@@ -139,27 +145,34 @@ class CudaLibrary(_Model):
     folder: str
 
 
-class Flavour(_Model):
-    """A TensorRT flavour: what its packages, module and libraries are called, and their index.
+class Library(_Model):
+    """What the packages of a TensorRT library are called, its Python module, and its libraries' folder."""
 
-    needs: CUDA's major -> the wheel with the CUDA library that its libraries load, where torch brings none.
-    family: compute capability -> the one whose files the builder loads, where it has none for that itself.
-    """
-
-    short: Name
     module: str
     libs: str
     bindings: str
     frontend: str
     libs_folder: str
+
+
+class Flavour(Library):
+    """A TensorRT flavour: its library, and the index that it is on.
+
+    lean: the part of it that runs engines and cannot build any, where that is a library of its own.
+    needs: CUDA's major -> the wheel with the CUDA library that its libraries load, where torch brings none.
+    family: compute capability -> the one whose files the builder loads, where it has none for that itself.
+    """
+
+    short: Name
     libs_index: Name
     builds_without_gpu: bool
+    lean: Library | None = None
     needs: dict[str, CudaLibrary] = Field(default_factory=dict)
     family: dict[Sm, Sm] = Field(default_factory=dict)
 
 
 class Os(_Model):
-    """An operating system: its packages make the first layer.
+    """An operating system: its packages make the first layer. gcc: the major version of its own compiler.
 
     image: begin with this image of it instead; what it lacks is installed by the Engine (`--builder docker`).
     """
@@ -168,6 +181,7 @@ class Os(_Model):
     codename: Name
     python: VersionText
     glibc: VersionText
+    gcc: Gcc
     image: Annotated[str, AfterValidator(_pinned)] | None = Field(
         default=None, description="registry/name@sha256:..."
     )
@@ -253,10 +267,14 @@ class PublishRow(_Model):
 
 
 class Contents(_Model):
-    """What an image adds to the one it stands on: Debian packages and wheels; a plain list is wheels."""
+    """What an image adds to the one it stands on: Debian packages and wheels; a plain list is wheels.
 
-    packages: list[Name] = Field(default_factory=list)
+    toolkit: whether it compiles: with the toolkit of its cell's CUDA.
+    """
+
+    packages: list[Package] = Field(default_factory=list)
     wheels: list[Wheel] = Field(default_factory=list)
+    toolkit: bool = False
 
 
 _WHEELS_ALONE = BeforeValidator(_wheels_alone, json_schema_input_type=Contents | list[Wheel])
@@ -265,13 +283,13 @@ _WHEELS_ALONE = BeforeValidator(_wheels_alone, json_schema_input_type=Contents |
 class Images(_Model):
     """What each image of the chain holds beside torch and TensorRT: Debian packages, then wheels.
 
-    A `{fact}` of the cell may stand in the wheels of images with TensorRT: "cuda-bindings=={cuda_major}.*".
+    A `{fact}` of the cell may stand in those of images with TensorRT: "cuda-bindings=={cuda_major}.*".
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
     __pydantic_extra__: dict[Name, Annotated[Contents, _WHEELS_ALONE]]
 
-    os: list[Name]
+    os: list[Package]
     pytorch_cuda: list[Wheel] = Field(alias="pytorch-cuda")
     tensorrt: list[Wheel]
 
@@ -288,6 +306,7 @@ class Matrix(_Model):
     axes: Axes
     flavours: dict[Name, Flavour]
     images: Images
+    toolkits: dict[VersionText, Toolkit] = Field(default_factory=dict)
     projects: dict[Name, Name] = Field(default_factory=dict)
     indexes: dict[Name, str]
     mirrors: dict[Name, str] = Field(default_factory=dict)
@@ -316,6 +335,9 @@ class Matrix(_Model):
                 raise ValueError(
                     f"axes: variant: {name}: another variant has the image {variant.image} already"
                 )
+        for name, contents in self.images.last().items():
+            if contents.toolkit and (lacking := self.axes.cuda.keys() - self.toolkits.keys()):
+                raise ValueError(f"images: {name}: there is no toolkit for CUDA {', '.join(sorted(lacking))}")
         named = {"os", "pytorch-cuda", *self.images.last()}
         if missing := named - self.budgets.keys():
             raise ValueError(f"budgets: there is none for the image {', '.join(sorted(missing))}")

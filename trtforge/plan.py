@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from trtforge.errors import EnvironmentLack
 from trtforge.image import Image, find_image
-from trtforge.layers.sources import OsSource, PackagesSource, WheelSource
+from trtforge.layers.sources import OsSource, PackagesSource, ToolkitSource, WheelSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +48,7 @@ def wheels_needed(missing: Iterable[LayerSource]) -> dict[str, list[Pin]]:
     """The pins that the `missing` layers are made from, by the Python that they were resolved for."""
     pins: dict[str, dict[str, Pin]] = {}
     for source in missing:
-        if not isinstance(source, OsSource | PackagesSource):
+        if not isinstance(source, OsSource | PackagesSource) and source.pins:
             pins.setdefault(source.target.python, {}).update({pin.sha256: pin for pin in source.pins})
     return {python: list(found.values()) for python, found in pins.items()}
 
@@ -65,7 +65,10 @@ def check_disk(missing: Iterable[LayerSource], store: Store) -> None:
         pin.size or 0 for pin in pins if not store.file("wheels", pin.sha256, pin.filename).exists()
     )
     layers = sum(
-        pin.size or 0 for one in distinct.values() if isinstance(one, WheelSource) for pin in one.pins
+        pin.size or 0
+        for one in distinct.values()
+        if isinstance(one, WheelSource | ToolkitSource)
+        for pin in one.pins
     )
     free = shutil.disk_usage(next(folder for folder in store.root.parents if folder.exists())).free
     if download + layers > free:

@@ -15,10 +15,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from trtforge.base import Base
+from trtforge.cell_cuts import Cuts, back_cuts, base_cuts, left_out, own_cuts
 from trtforge.dockerfile import read_dockerfile
 from trtforge.errors import LockError, MatrixError, RequestError
 from trtforge.guard_facts import guard_facts
 from trtforge.index.local_project import LocalProject, named
+from trtforge.layers.cut import WHOLE
 from trtforge.layers.install_target import InstallTarget
 from trtforge.layers.sources import (
     BytecodeSource,
@@ -26,11 +28,14 @@ from trtforge.layers.sources import (
     LinksSource,
     OsSource,
     PackagesSource,
+    ToolkitSource,
     WheelSource,
 )
-from trtforge.locking import os_suite
+from trtforge.layers.toolkit_layer import ToolkitParts
+from trtforge.locking import os_suite, toolkit_origin
 from trtforge.matrix import Os
 from trtforge.oci import canonical_json, digest_of
+from trtforge.toolkit import home
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 
     from trtforge.cells import Cell, Cells
     from trtforge.index.pins import Pin
+    from trtforge.layers.cut import Cut
     from trtforge.lock import Lock, LockedCell
     from trtforge.matrix import Matrix
 
@@ -84,9 +90,10 @@ class Recipes:
     def __init__(self, project: Path, cells: Cells) -> None:
         self._cells = cells
         self._smoke, self._guard = project / "smoke", project / "guard" / "guard.py"
+        self._images = project / "images"
         self._projects = local_projects(cells.matrix, project)
         self._templates = Environment(
-            loader=FileSystemLoader(project / "images"),
+            loader=FileSystemLoader(self._images),
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
@@ -112,24 +119,26 @@ class Recipes:
             return (self._on_brought(cell, brought, pins),)
         system, target = self._system(cell, lock), InstallTarget(cell.python)
         chain = [self._os(cell, system)]
-        there: list[Pin] = []
-        if self._cells.variant(cell).torch:
-            there += lock.pins(locked.base)
-            chain.append(self._base(cell, chain[-1], system, there))
-        there += pins
+        base = lock.pins(locked.base) if locked.base else ()
+        if base:
+            chain.append(self._base(cell, chain[-1], system, base))
+        there = [*base, *pins]
         packages, upon = _packages(lock, locked, system), self._cells.variant(cell).on == "tensorrt"
         below = () if upon else packages
-        facts = self._expected(cell, there)
+        cuts = base_cuts(self._cells, cell, base) | own_cuts(self._cells, cell, pins)
+        facts = self._expected(cell, there, cuts)
         chain.append(self._with_tensorrt(cell, chain[-1], pins, target, system, facts, below))
         if upon:
             added = lock.pins(locked.added) if locked.added else ()
-            chain.append(self._upon(cell, chain[-1], there, added, target, system, packages))
+            back = back_cuts(self._cells, cell, base, pins)
+            first = [*packages, *_given_back(there, back, target), *self._toolkit(cell, lock, locked, target)]
+            chain.append(self._upon(cell, chain[-1], there, added, cuts | back, target, system, first))
         return tuple(chain)
 
-    def _expected(self, cell: Cell, pins: Sequence[Pin]) -> dict[str, Any]:
+    def _expected(self, cell: Cell, pins: Sequence[Pin], cuts: Cuts) -> dict[str, Any]:
         """What the tests of the cell's image with TensorRT compare with."""
         own = [project.pin for project in self._own(cell)]
-        facts = expected(self._cells, cell, self._cells.with_tensorrt(cell), [*pins, *own])
+        facts = expected(self._cells, cell, self._cells.with_tensorrt(cell), [*pins, *own], cuts)
         return facts | ({"projects": {pin.name: pin.version for pin in own}} if own else {})
 
     def _own(self, cell: Cell) -> list[LocalProject]:
@@ -151,12 +160,13 @@ class Recipes:
 
     def _base(self, cell: Cell, parent: Recipe, system: OsSource | None, pins: Sequence[Pin]) -> Recipe:
         direct = ["torch", "torchvision", *self._cells.matrix.images.pytorch_cuda]
+        cuts = base_cuts(self._cells, cell, pins)
         return self._recipe(
             "pytorch-cuda",
             (self._cells.base_tag(cell),),
             parent,
-            self._wheel_sources(pins, direct, InstallTarget(cell.python), system),
-            self._inside(cell, expected(self._cells, cell, "pytorch-cuda", pins)),
+            self._wheel_sources(pins, direct, InstallTarget(cell.python), system, cuts),
+            self._inside(cell, expected(self._cells, cell, "pytorch-cuda", pins, cuts)),
             cuda=cell.cuda,
             driver=self._cells.matrix.axes.cuda[cell.cuda].driver,
             torch=cell.torch,
@@ -164,7 +174,7 @@ class Recipes:
         )
 
     def _on_brought(self, cell: Cell, base: Base, pins: Sequence[Pin]) -> Recipe:
-        facts = expected_on(base, self._expected(cell, pins))
+        facts = expected_on(base, self._expected(cell, pins, own_cuts(self._cells, cell, pins)))
         return self._with_tensorrt(cell, base, pins, base.target, None, facts)
 
     def _with_tensorrt(
@@ -179,12 +189,13 @@ class Recipes:
     ) -> Recipe:
         """The image that brings TensorRT, what it is used with, and our own projects."""
         image, own = self._cells.with_tensorrt(cell), self._own(cell)
-        flavour, facts = self._cells.matrix.flavours[self._cells.flavour(cell)], self._cells.facts(cell)
-        asked = [flavour.bindings, flavour.frontend, *self._cells.wheels(cell)]
+        tensorrt, facts = self._cells.library(cell), self._cells.facts(cell)
+        asked = [tensorrt.bindings, tensorrt.frontend, *self._cells.wheels(cell)]
         direct = [canonicalize_name(Requirement(text.format_map(facts)).name) for text in asked]
-        libs = next(pin for pin in pins if pin.name == flavour.libs.format_map(facts))
-        sources = [*packages, *self._wheel_sources(pins, direct, target, system)]
-        sources.append(LinksSource(libs, flavour.libs_folder, target))
+        libs = next(pin for pin in pins if pin.name == tensorrt.libs.format_map(facts))
+        cuts = own_cuts(self._cells, cell, pins)
+        sources = [*packages, *self._wheel_sources(pins, direct, target, system, cuts)]
+        sources.append(LinksSource(libs, tensorrt.libs_folder, target, cuts.get(libs.name, WHOLE)))
         if library := self._cells.cuda_library(cell):
             name = canonicalize_name(Requirement(library.package).name)
             sources += [LinksSource(pin, library.folder, target) for pin in pins if pin.name == name]
@@ -208,22 +219,55 @@ class Recipes:
         below: Recipe,
         there: Sequence[Pin],
         added: Sequence[Pin],
+        cuts: Cuts,
         target: InstallTarget,
         system: OsSource | None,
-        packages: Sequence[PackagesSource],
+        first: Sequence[LayerSource],
     ) -> Recipe:
-        """The cell's own image upon the one with TensorRT, which holds the wheels `there`."""
+        """The cell's own image upon the one with TensorRT, which has the wheels `there`: the layers `first`,
+        which make `cuts` of these, then the wheels `added`."""
         image, contents = self._cells.variant(cell).image, self._cells.added(cell)
-        facts = self._expected(cell, [*there, *added]) | {"image": image}
+        own = own_cuts(self._cells, cell, added)
+        facts = self._expected(cell, [*there, *added], cuts | own) | {"image": image}
+        settings: dict[str, Any] = {}
+        if toolkit := self._cells.toolkit(cell):
+            facts["toolkit"] = {"cuda": cell.cuda, "home": home(cell.cuda)}
+            headers = [f"{target.site_packages}/{folder}" for folder in toolkit.headers]
+            settings = {
+                "home": home(cell.cuda),
+                "flags": toolkit.flags,
+                "headers": headers,
+            }
+        packages = [source.packages for source in first if isinstance(source, PackagesSource)]
+        if packages:
+            facts["system_packages"] = {one.name: one.version for added in packages for one in added}
         direct = [canonicalize_name(Requirement(text).name) for text in contents.wheels]
         return self._recipe(
             image,
             (self._cells.tag(cell), self._cells.short_tag(cell)),
             below,
-            [*packages, *self._wheel_sources(added, direct, target, system)],
+            [*first, *self._wheel_sources(added, direct, target, system, own)],
             self._inside(cell, facts),
+            toolkit=settings,
             **self._of_cell(cell),
         )
+
+    def _toolkit(
+        self, cell: Cell, lock: Lock, locked: LockedCell, target: InstallTarget
+    ) -> list[LayerSource]:
+        """The layers of the CUDA toolkit that the cell's own image holds, if it holds one."""
+        toolkit, name = self._cells.toolkit(cell), locked.toolkit
+        if toolkit is None:
+            return []
+        gcc, layout = self._cells.facts(cell)["gcc"], tuple(toolkit.layout.items())
+        pins = lock.pins(name) if name in lock.sets else ()
+        packages, origin = lock.packages.get(name, ()), toolkit_origin(self._cells.matrix, cell.cuda)
+        parts = ToolkitParts(home(cell.cuda), gcc, layout)
+        runtime = next(pin for pin in lock.pins(locked.base) if pin.name == toolkit.runtime.package)
+        return [
+            ToolkitSource(parts, packages, origin, pins, target),
+            LinksSource(runtime, toolkit.runtime.folder, target),
+        ]
 
     def _of_cell(self, cell: Cell) -> dict[str, Any]:
         """What the templates of the images for one cell may say."""
@@ -236,11 +280,16 @@ class Recipes:
             "flavour": self._cells.flavour(cell),
             "arch": cell.arch,
             "sm": sm,
-            "torch_cuda_arch_list": ";".join(f"{one[:-1]}.{one[-1]}" for one in sm),
+            "torch_cuda_arch_list": self._cells.arch_list(cell),
         }
 
     def _wheel_sources(
-        self, pins: Sequence[Pin], direct: Sequence[str], target: InstallTarget, interpreter: OsSource | None
+        self,
+        pins: Sequence[Pin],
+        direct: Sequence[str],
+        target: InstallTarget,
+        interpreter: OsSource | None,
+        cuts: Cuts,
     ) -> list[LayerSource]:
         """Layers from what changes least to what changes most: large dependencies, the largest first, then
         the large wheels we ask for, then their bytecode; then the smaller wheels likewise, each with its own
@@ -254,16 +303,16 @@ class Recipes:
             (pin for pin in pins if pin not in large), key=lambda pin: (-(pin.size or 0), pin.name)
         )
         alone, bundle = sorted(small[:SMALL], key=change), sorted(small[SMALL:], key=lambda pin: pin.name)
-        sources: list[LayerSource] = [WheelSource((pin,), target) for pin in large]
+        sources: list[LayerSource] = [WheelSource((pin,), target, None, _of(cuts, [pin])) for pin in large]
         if large and interpreter:
-            sources.append(BytecodeSource(tuple(large), target, interpreter))
-        sources += [WheelSource((pin,), target, interpreter) for pin in alone]
+            sources.append(BytecodeSource(tuple(large), target, interpreter, _of(cuts, large)))
+        sources += [WheelSource((pin,), target, interpreter, _of(cuts, [pin])) for pin in alone]
         if bundle:
-            sources.append(WheelSource(tuple(bundle), target, interpreter))
+            sources.append(WheelSource(tuple(bundle), target, interpreter, _of(cuts, bundle)))
         return sources
 
     def _inside(self, cell: Cell, facts: dict[str, Any]) -> dict[str, bytes]:
-        """What COPY opt/ puts into an image: tests, the `facts` they compare with, the guard and its facts."""
+        """What COPY opt/ brings: tests, the `facts` they compare with, the guard and its facts."""
         tests = {
             f"opt/smoke/{file.relative_to(self._smoke).as_posix()}": file.read_bytes()
             for file in sorted(self._smoke.rglob("*.py"))
@@ -301,6 +350,7 @@ class Recipes:
         facts |= {"tag": tags[0], "parent": named_below, "layers": layers}
         keyless = self._render(image, recipe_key="", **facts)
         copied = _copied(keyless)
+        files = self._beside_template(image) | files
         files = {path: content for path, content in files.items() if path.startswith(copied)}
         decides = {
             "format": FORMAT,
@@ -330,6 +380,18 @@ def _packages(lock: Lock, locked: LockedCell, system: OsSource | None) -> tuple[
     return (PackagesSource(system, lock.packages[locked.packages]),)
 
 
+def _given_back(there: Sequence[Pin], back: Cuts, target: InstallTarget) -> list[LayerSource]:
+    """The layer with the files of wheels that the images below lack, if the image has any `back`."""
+    pins = tuple(pin for pin in there if pin.name in back)
+    return [WheelSource(pins, target, None, _of(back, pins))] if pins else []
+
+
+def _of(cuts: Cuts, pins: Sequence[Pin]) -> tuple[Cut, ...]:
+    """The cuts of `pins`, in their order; none where all are whole."""
+    found = tuple(cuts.get(pin.name, WHOLE) for pin in pins)
+    return found if any(found) else ()
+
+
 def _copied(dockerfile: str) -> tuple[str, ...]:
     """What a Dockerfile copies of its context, as prefixes of paths: an image is not what it leaves out."""
     copies = [one for one in read_dockerfile(dockerfile) if one.name == "COPY"]
@@ -354,7 +416,7 @@ def local_projects(matrix: Matrix, root: Path) -> dict[str, LocalProject]:
     return projects
 
 
-def expected(cells: Cells, cell: Cell, image: str, pins: Sequence[Pin]) -> dict[str, Any]:
+def expected(cells: Cells, cell: Cell, image: str, pins: Sequence[Pin], cuts: Cuts) -> dict[str, Any]:
     """What the smoke tests inside the image compare with: /opt/smoke/expected.json."""
     build = cells.build(cell)
     facts: dict[str, Any] = {
@@ -364,19 +426,23 @@ def expected(cells: Cells, cell: Cell, image: str, pins: Sequence[Pin]) -> dict[
         "user": "trt",
         **({} if _registry_image(cells, cell) else {"bytecode": "ours"}),
         "cuda": cell.cuda,
+        "left_out": left_out(cuts),
     }
     if cells.variant(cell).torch:
         facts["torch"] = {"version": f"{cell.torch}+{build.name}", "cuda": build.cuda}
     if image != "pytorch-cuda":
-        flavour = cells.matrix.flavours[cells.flavour(cell)]
+        library = cells.library(cell)
         facts["sm"] = list(cells.sm(cell))
         facts["tensorrt"] = {
-            "flavour": flavour.short,
-            "module": flavour.module,
+            "flavour": cells.matrix.flavours[cells.flavour(cell)].short,
+            "module": library.module,
             "version": cell.tensorrt,
             "cuda_major": int(cells.facts(cell)["cuda_major"]),
-            "libs": flavour.libs.format_map(cells.facts(cell)),
+            "libs": library.libs.format_map(cells.facts(cell)),
         }
+        family = cells.matrix.flavours[cells.flavour(cell)].family
+        if used := {sm: family[sm] for sm in facts["sm"] if sm in family}:
+            facts["tensorrt"]["family"] = used
     return facts
 
 

@@ -22,6 +22,7 @@ SONAMES = {
 }
 """By the Python module that loads them."""
 
+
 def check(expected: dict[str, Any]) -> dict[str, Any]:
     tensorrt = expected["tensorrt"]
     names = [name % tensorrt["version"].split(".")[0] for name in SONAMES[tensorrt["module"]]]

@@ -1,4 +1,4 @@
-"""A key logs in over ssh, with the image's environment; a password does not; a new start has a new host key."""
+"""A key logs in over ssh and has the image's environment; no password does; each start has a new host key."""
 
 from __future__ import annotations
 

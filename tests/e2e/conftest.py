@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.built_os import Built, build
 from tests.conftest import PROJECT
 from trtforge.engine.engine import Engine
 from trtforge.engine.setup import ensure_engine
@@ -136,3 +137,8 @@ def copy_of_project(target: Path) -> Path:
         shutil.copy2(PROJECT / name, target / name)
     (target / ".venv").symlink_to(Path(sys.prefix).resolve())
     return target
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return build(tmp_path_factory.mktemp("built"))

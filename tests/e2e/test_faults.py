@@ -422,3 +422,30 @@ def test_a_store_that_cannot_be_written_is_told(workshop: Workshop, tmp_path: Pa
     assert (code, "Traceback" in err) == (3, False)
     assert answer["error"] == f"the store {disk}/cache/store cannot be written: Read-only file system"
     assert any("TRTFORGE_CACHE" in text for _, text in answer["facts"])
+
+
+# Budgets
+
+
+def test_an_image_over_its_budget_fails_the_build_and_is_kept(finished: Workshop) -> None:
+    matrix = finished.root / "matrix.yaml"
+    before, digests = matrix.read_text(), finished.digests()
+    try:
+        matrix.write_text(before.replace("os: {compressed: 60 MB", "os: {compressed: 1 MB"))
+        code, answer, err = finished.build()
+    finally:
+        matrix.write_text(before)
+    assert code == 1
+    assert "os:debian12 is over its budget by" in err
+    assert "operating system" in err
+    assert [image["digest"] for image in answer[0]] == digests == finished.digests()
+    sizes = answer[0][-1]["sizes"]
+    for kind, whole in (("compressed", answer[0][-1]["size"]), ("on_disk", answer[0][-1]["unpacked"])):
+        assert sum(one[kind] for one in sizes["packages"]) == whole
+    kinds = {one["name"]: one["kind"] for one in sizes["packages"]}
+    assert {
+        "libc6": "debian",
+        "torch": "wheel",
+        "onnx": "wheel",
+        "bytecode": "bytecode",
+    }.items() <= kinds.items()

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 import shutil
-import subprocess
-import tarfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.built_os import BOOKWORM, WANTED, Built
 from trtforge.errors import BuildError, HashMismatch, LockError, RequestError
 from trtforge.oci import EPOCH
 from trtforge.progress import Silent
 from trtforge.store import Store
-from trtforge.system.os_layer import OsLayer, os_layer
-from trtforge.system.os_packages import OsPackage, OsSuite, fetch_os, resolve_os
+from trtforge.system.os_layer import os_layer
+from trtforge.system.os_packages import OsSuite, fetch_os, resolve_os
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,50 +25,6 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(shutil.which("mmdebstrap") is None, reason="mmdebstrap is not here"),
 ]
-
-BOOKWORM = OsSuite("debian", "bookworm")
-WANTED = ("python3", "ca-certificates", "tini")
-CHROOT = "/usr/sbin/chroot"
-
-
-@dataclass(frozen=True)
-class Built:
-    """An OS layer and what it was made from."""
-
-    locked: tuple[OsPackage, ...]
-    store: Store
-    layer: OsLayer
-
-    def debs(self) -> list[Path]:
-        return fetch_os(self.locked, BOOKWORM, self.store, Silent())
-
-    def run(self, *command: str) -> str:
-        """What `command` prints, run as root inside the layer's file system."""
-        inside = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(
-            [CHROOT, str(self.layer.rootfs), *command],
-            env=inside,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def members(self) -> dict[str, tarfile.TarInfo]:
-        with (
-            gzip.open(self.store.blob(self.layer.layer.digest)) as stream,
-            tarfile.open(fileobj=stream, mode="r|") as tar,
-        ):
-            return {member.name: member for member in tar}
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    store = Store(tmp_path_factory.mktemp("store"))
-    locked = resolve_os(BOOKWORM, WANTED)
-    debs = fetch_os(locked, BOOKWORM, store, Silent())
-    return Built(locked, store, os_layer(locked, debs, BOOKWORM, store, Silent()))
 
 
 @pytest.fixture

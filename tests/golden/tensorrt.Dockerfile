@@ -8,6 +8,7 @@ ADD layers/KEY-0.tar.gz /
 ADD layers/KEY-1.tar.gz /
 
 # onnx 1.23.2, 9.0 MB, sha256:999999999999
+# without onnx/backend/test/data/*
 ADD layers/KEY-2.tar.gz /
 
 # tensorrt-rtx-cu12-bindings 1.7.1.116, 1.0 MB, sha256:777777777777

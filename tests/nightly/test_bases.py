@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OLD, NEW = Digest(f"sha256:{'a' * 64}"), Digest(f"sha256:{'b' * 64}")
 OURS = (PROJECT / "matrix.yaml").read_text(encoding="utf-8")
 ROWS = f"""\
-    bookworm-slim: {{distribution: debian, codename: bookworm, python: "3.11", glibc: "2.36",
+    bookworm-slim: {{distribution: debian, codename: bookworm, python: "3.11", glibc: "2.36", gcc: "12",
                     image: "registry.acme.example/debian:12@{OLD}"}}   # security: {OLD}
     acme-torch: {{base: "registry.acme.example/torch:2.9@{OLD}", python: "3.11", glibc: "2.35"}}
     fixed: {{base: "registry.acme.example/torch@{OLD}", python: "3.11", glibc: "2.35"}}

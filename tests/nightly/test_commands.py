@@ -48,5 +48,8 @@ def test_the_published_cells_as_jobs(type_: Callable[[str], Said]) -> None:  # n
         ("12.1", "ampere,turing,ada", "runtime", "all"),
         ("12.1", "ampere,turing,ada", "serve", "all"),
         ("12.1", "ampere,ada", "runtime", "slim"),
+        ("12.1", "ampere", "jupyter", "all"),
+        ("12.1", "ampere", "ssh", "all"),
+        ("12.1", "ampere", "deploy", "all"),
     ]
     assert len(said.out.splitlines()) == 1  # one line, for $GITHUB_OUTPUT

@@ -159,7 +159,7 @@ def test_whatever_is_offered_a_pin_stays_in_its_step_and_never_gets_older(
         now, then = Version(locked), Version(text)
         assert then >= now
         if fixed:
-            padded = [(*one.release, 0, 0, 0, 0)[:fixed] for one in (now, then)]
+            padded = [(*one.release, *[0] * 9)[:fixed] for one in (now, then)]
             assert padded[0] == padded[1]
             assert now.epoch == then.epoch
 

@@ -6,14 +6,14 @@ import struct
 
 
 def memory(data: bytes) -> dict[range, bytes]:
-    """Address range -> bytes, of each loaded segment."""
+    """Address range -> the bytes at its beginning, of each loaded segment; the others are zero."""
     (phoff,) = struct.unpack_from("<Q", data, 32)
     (count,) = struct.unpack_from("<H", data, 56)
     loaded = {}
     for i in range(count):
         kind, _, offset, address, _, filesz, memsz, _ = struct.unpack_from("<IIQQQQQQ", data, phoff + 56 * i)
         if kind == 1:
-            loaded[range(address, address + memsz)] = data[offset : offset + filesz] + bytes(memsz - filesz)
+            loaded[range(address, address + memsz)] = data[offset : offset + filesz]
     return loaded
 
 
@@ -23,7 +23,7 @@ def at(image: dict[range, bytes], address: int, size: int) -> bytes:
         return b""
     for where, data in image.items():
         if address in where and address + size <= where.stop:
-            return data[address - where.start : address - where.start + size]
+            return data[address - where.start : address - where.start + size].ljust(size, b"\0")
     raise LookupError(f"nothing is loaded at {address:#x}")
 
 

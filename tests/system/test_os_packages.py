@@ -90,7 +90,7 @@ def test_a_mirror_that_does_not_answer_is_named(suite: OsSuite) -> None:
     assert ("mirror", "http://127.0.0.1:1/debian") in facts
     assert ("mirror", "http://127.0.0.1:1/debian-security") in facts
     assert "Connection refused" in (reported.value.fact("apt says") or "")
-    assert reported.value.fact("rules out") == "every image on debian bookworm"
+    assert reported.value.fact("rules out") == "every image with packages of debian bookworm"
 
 
 @needs_apt

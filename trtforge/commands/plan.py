@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trtforge.cells import Choice, Verdict
+from trtforge.cells import Cell, Choice, Verdict
 from trtforge.commands.registry_options import (
     PlainHttpOption,
     RegistryCaOption,
@@ -15,6 +15,8 @@ from trtforge.commands.registry_options import (
     open_namespace,
 )
 from trtforge.commands.selection import Session, with_session
+from trtforge.left_out import cuts_of, savings
+from trtforge.left_out import told as left_out_rows
 from trtforge.lock import Lock
 from trtforge.matrix import BroughtBase
 from trtforge.nightly.fan_out import github_matrix as github_matrix_of
@@ -180,10 +182,32 @@ def _explanation(session: Session, choice: Choice, lock: Lock) -> list[dict[str,
             "; ".join(choice.passed_over) or _why_flavour(session),
         ),
         ("SM", ", ".join(cells.sm(cell)), why_sm),
+        ("arch list", cells.arch_list(cell), "TORCH_CUDA_ARCH_LIST: what extensions are compiled for"),
+        *([_gpu_code(session, cell)] if with_torch else []),
         ("os", cell.os, why_os),
         ("locked", _locked(cells.name(cell), lock), "matrix.lock"),
     ]
+    if _locked(cells.name(cell), lock) == "locked":
+        pins, cuts = cuts_of(cells, cell, lock)
+        rules = left_out_rows(project.matrix.files, savings(pins, cuts, project.store))
+        rows += [(f"without {rule}", saved, why) for rule, saved, why in rules]
     return [{"what": what, "value": value, "why": why} for what, value, why in rows]
+
+
+def _gpu_code(session: Session, cell: Cell) -> tuple[str, str, str]:
+    """What machine code torch's own libraries have."""
+    slimmed = ", ".join(session.project.matrix.slim)
+    if sms := session.project.cells.slim_sm(cell):
+        return (
+            "GPU code",
+            f"SM {', '.join(sms)}",
+            f"that of other GPUs is dropped from the libraries of {slimmed}",
+        )
+    return (
+        "GPU code",
+        "all",
+        f"what {slimmed or 'torch'} was built for; --slim keeps that of the cell's GPUs alone",
+    )
 
 
 def _why_flavour(session: Session) -> str:

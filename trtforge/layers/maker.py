@@ -18,8 +18,10 @@ from trtforge.layers.sources import (
     LinksSource,
     OsSource,
     PackagesSource,
+    ToolkitSource,
     WheelSource,
 )
+from trtforge.layers.toolkit_layer import toolkit_layer
 from trtforge.layers.wheel_layer import PinnedWheel, layer_in_store
 from trtforge.system.os_layer import OsLayer, os_layer
 from trtforge.system.os_packages import fetch_os
@@ -76,7 +78,9 @@ class LayerMaker:
             raise DamagedFile(error.name, error.expected, error.actual) from error
 
     def _of_wheels(
-        self, source: WheelSource | BytecodeSource | LinksSource, wheels: Sequence[PinnedWheel]
+        self,
+        source: ToolkitSource | WheelSource | BytecodeSource | LinksSource,
+        wheels: Sequence[PinnedWheel],
     ) -> Layer:
         match source:
             case WheelSource(_, target, OsSource() as system):
@@ -89,6 +93,9 @@ class LayerMaker:
                 return bytecode_in_store(self.store, wheels, target, python, self.progress, self.jobs)
             case LinksSource(_, folder, target):
                 return links_in_store(wheels[0], folder, target, self.store, self.progress)
+            case ToolkitSource(parts, packages, origin):
+                debs = fetch_os(packages, origin, self.store, self.progress) if origin else []
+                return toolkit_layer(source.key, parts, debs, wheels, self.store, self.progress)
 
     def _python(self, system: OsSource) -> ImagePython:
         return ImagePython(system.python, lambda: interpreter_in(self._system(system).rootfs))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from trtforge.layers import bytecode, compiled_wheel_layer, loader_links, wheel_layer
+from trtforge.layers import bytecode, compiled_wheel_layer, loader_links, toolkit_layer, wheel_layer
 from trtforge.layers.cut import WHOLE, Cut
 from trtforge.oci import canonical_json, digest_of
 from trtforge.system import os_layer, package_layer
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from trtforge.index.pins import Pin
     from trtforge.layers.install_target import InstallTarget
+    from trtforge.layers.toolkit_layer import ToolkitParts
+    from trtforge.system.apt import FlatRepository
     from trtforge.system.os_packages import OsPackage, OsSuite
 
 
@@ -70,6 +72,34 @@ class PackagesSource:
 
     def says(self) -> list[str]:
         return _wrapped([f"{package.name} {package.version}" for package in self.packages])
+
+
+@dataclass(frozen=True)
+class ToolkitSource:
+    """A CUDA toolkit: files of Debian packages, which are `of` one place, and of wheels.
+
+    target: of the image's wheels; its Python decides what these are looked for with.
+    """
+
+    cuts: ClassVar[tuple[Cut, ...]] = ()
+    parts: ToolkitParts
+    packages: tuple[OsPackage, ...]
+    of: OsSuite | FlatRepository | None
+    pins: tuple[Pin, ...]
+    target: InstallTarget
+
+    @property
+    def key(self) -> str:
+        files = [*(package.sha256 for package in self.packages), *(pin.sha256 for pin in self.pins)]
+        return toolkit_layer.layer_key(self.parts, files)
+
+    @property
+    def name(self) -> str:
+        return f"CUDA toolkit {self.parts.home}"
+
+    def says(self) -> list[str]:
+        packages = [f"{package.name} {package.version}" for package in self.packages]
+        return _wrapped([*packages, *(f"{pin.name} {pin.version}" for pin in self.pins)])
 
 
 @dataclass(frozen=True)
@@ -169,7 +199,7 @@ class LinksSource:
         return [f"where the loader finds the libraries of {self.pin.name}"]
 
 
-LayerSource = OsSource | PackagesSource | WheelSource | BytecodeSource | LinksSource
+LayerSource = OsSource | PackagesSource | ToolkitSource | WheelSource | BytecodeSource | LinksSource
 
 
 def _named(pins: Sequence[Pin], cuts: Sequence[Cut]) -> list[wheel_layer.PinnedWheel]:

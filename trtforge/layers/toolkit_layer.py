@@ -1,7 +1,7 @@
 """A CUDA toolkit in a folder of its own, put together from files of Debian packages and of wheels.
 
 dpkg knows nothing of it: Debian's nvidia-cuda-toolkit depends on all of CUDA's static libraries, a profiler
-and a driver, 1.9 GB that an image with torch has already or does not need (docs/decisions/toolkit.md).
+and a driver, 1.9 GB that an image with torch has already or does not need (docs/decisions, 22).
 
 Sources: deb(5); nvcc.profile of NVIDIA's own toolkit (CUDA Compiler Driver NVCC, "nvcc.profile").
 """

@@ -113,6 +113,11 @@ def _packages(lock: Lock, tag: str) -> dict[str, _Held]:
         held[f"{cell.axes['os']}: {one.name}"] = _Held(
             one.version, one.sha256, "system", cell.upon or cell.image
         )
+    toolkit = cell.toolkit
+    for one in lock.packages.get(toolkit, ()):
+        held[f"{toolkit}: {one.name}"] = _Held(one.version, one.sha256, "system", cell.upon)
+    for pin in lock.pins(toolkit) if toolkit in lock.sets else ():
+        held[f"{toolkit}: {pin.name}"] = _Held(pin.version, pin.sha256, "wheel", cell.upon)
     for image, name in cell.sets():
         for pin in lock.pins(name):
             held[pin.name] = _Held(pin.version, pin.sha256, "wheel", image)

@@ -112,7 +112,7 @@ def _below(name: str, cell: LockedCell) -> list[str]:
 def _kept(lock: Lock, stay: Mapping[str, str]) -> dict[str, str]:
     kept = {}
     for tag, cell in lock.cells.items():
-        names = (cell.axes["os"], cell.packages, cell.base, cell.tensorrt, cell.added)
+        names = (cell.axes["os"], cell.packages, cell.base, cell.tensorrt, cell.added, cell.toolkit)
         if cell.state == "locked" and (reasons := {why for name in names if (why := stay.get(name))}):
             kept[tag] = "; ".join(sorted(reasons))
     return kept

@@ -92,7 +92,7 @@ def layer_nodes(
         system = system_of(source)
         if system and system.key in distinct:
             needs.append(layer_key(system))
-        if not isinstance(source, OsSource | PackagesSource):
+        if not isinstance(source, OsSource | PackagesSource) and source.pins:
             needs += [_wheels_key(source.target.python)] if ahead else []
             if ahead and isinstance(source, BytecodeSource):
                 # Making those layers checks the wheels, gigabytes of them, for this store.

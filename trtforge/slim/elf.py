@@ -283,6 +283,8 @@ def _sections(source: Source, shoff: int, count: int, names_in: int) -> Iterator
     names = source.read(rows[names_in][4], rows[names_in][5], "the names of sections")
     for index, (name, kind, flags, address, offset, size, link, _, _, entsize) in enumerate(rows):
         at = shoff + index * SECTION.size
+        if name >= len(names):
+            raise source.fault(at, "the name of a section lies outside of the names")
         yield Section(
             at,
             index,

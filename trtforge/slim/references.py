@@ -76,7 +76,8 @@ def _relocated(
         points = one.symbol == 0 and one.addend in inside
         if not points and one.target not in filled and one.target + 7 not in filled:
             continue
-        if one.type != R_X86_64_RELATIVE or one.addend not in starts or one.target not in left:
+        relative = one.type == R_X86_64_RELATIVE and one.symbol == 0
+        if not relative or one.addend not in starts or one.target not in left:
             raise elf.source.fault(one.at, "a relocation concerns .nv_fatbin in a way that is not known")
         at, stored = left.pop(one.target)
         if stored == one.addend:
