@@ -75,8 +75,12 @@ def globs(cuts: Mapping[str, Cut]) -> dict[str, tuple[str, ...]]:
 def _slimmed(cuts: Cuts, cells: Cells, cell: Cell, pins: Iterable[Held]) -> Cuts:
     if not (sms := cells.slim_sm(cell)):
         return cuts
-    names = {pin.name for pin in pins} & set(cells.matrix.slim)
-    return cuts | {name: replace(cuts.get(name, WHOLE), sm=sms) for name in names}
+    slim = {pin.name: tuple(cells.matrix.slim.get(pin.name, ())) for pin in pins}
+    return cuts | {
+        name: replace(cuts.get(name, WHOLE), libraries=libraries, sm=sms)
+        for name, libraries in slim.items()
+        if libraries
+    }
 
 
 def _major(cells: Cells, cell: Cell) -> str:

@@ -313,7 +313,9 @@ class Matrix(_Model):
     sdist_build: list[str]
     rules: list[Rule]
     files: list[FileRule] = Field(default_factory=list)
-    slim: list[Name] = Field(default_factory=list, description="wheels whose licence lets them be changed")
+    slim: dict[Name, list[str]] = Field(
+        default_factory=dict, description="wheel whose licence lets it be changed -> globs of its libraries"
+    )
     publish: list[PublishRow]
     budgets: dict[Name, Budgets]
     registry: RegistryPolicy = RegistryPolicy()

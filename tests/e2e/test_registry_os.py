@@ -45,7 +45,7 @@ def project(forge: Forge, tmp_path: Path, scratch: Path) -> Iterator[Path]:
         root = copy_of_project(tmp_path / "trtforge")
         matrix = root / "matrix.yaml"
         row = f'    slim: {{distribution: debian, codename: bookworm, python: "3.11", glibc: "2.36", ' \
-              f'image: "{host}/debian@{digest}"}}\n'  # fmt: skip
+              f'gcc: "12", image: "{host}/debian@{digest}"}}\n'  # fmt: skip
         text = matrix.read_text(encoding="utf-8")
         matrix.write_text(text.replace("    debian13:", row + "    debian13:", 1), encoding="utf-8")
         yield root

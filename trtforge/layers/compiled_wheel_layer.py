@@ -49,9 +49,9 @@ def compiled_in_store(
 
     def write(out: BinaryIO) -> Layer:
         command = python.enter()
-        with progress.task(label(wheels), size_of(wheels)) as advance:
+        with progress.task(label(wheels), size_of(wheels)) as advance, store.work_folder() as work:
             tar = GzipTar(out, target.prefix, target.uid, target.gid, target.directories)
-            add_pinned(wheels, target, tar, advance)
+            add_pinned(wheels, target, tar, advance, work)
             # Compiling goes on under the same label; its bytes are not the wheels'.
             add_bytecode(
                 [(wheel.path, wheel.cut) for wheel in wheels],

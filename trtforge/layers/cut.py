@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from trtforge.errors import StaleFileRule
+from trtforge.slim.library import FORMAT as SLIM_FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -59,12 +60,13 @@ class Cut:
     left_out: what an image with this layer lacks.
     gives_back: what a layer below left out and this one holds; it holds nothing else then, but for a RECORD
         that names all that is there now.
-    sm: the compute capabilities whose machine code the wheel's own libraries keep; none: they stay as they
-        are.
+    libraries: globs of the wheel's own libraries that are slimmed; each must match.
+    sm: the compute capabilities whose machine code these keep.
     """
 
     left_out: tuple[LeftOut, ...] = ()
     gives_back: tuple[LeftOut, ...] = ()
+    libraries: tuple[str, ...] = ()
     sm: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
@@ -87,18 +89,27 @@ class Cut:
         """
         for rule in (*self.left_out, *self.gives_back):
             rule.check(wheel, members)
+        for glob in self.libraries:
+            if not any(fnmatchcase(member, glob) for member in members):
+                raise StaleFileRule("slim", wheel, glob, f"{glob} matches no file in it")
+
+    def slims(self, member: str) -> bool:
+        """Whether `member` is one of the libraries that are slimmed."""
+        return _any(self.libraries, member)
 
     def files(self) -> Cut:
         """The cut without what it changes inside of files."""
-        return replace(self, sm=())
+        return replace(self, libraries=(), sm=())
 
     def facts(self) -> dict[str, Any]:
         """What decides a layer, for its key: nothing where the wheel is whole."""
-        told = {
+        told: dict[str, Any] = {
             "left_out": [rule.facts() for rule in self.left_out],
             "gives_back": [rule.facts() for rule in self.gives_back],
+            "libraries": list(self.libraries),
             "sm": list(self.sm),
         }
+        told |= {"slim": SLIM_FORMAT} if self.sm else {}
         return {name: value for name, value in told.items() if value}
 
 

@@ -131,6 +131,30 @@ class GzipTar:
             self._blob.write(struct.pack("<II", crc, size & 0xFFFFFFFF))
         self._plain(bytes(-size % tarfile.BLOCKSIZE))
 
+    def add_stream(
+        self, path: str, size: int, source: BinaryIO, *, executable: bool = False, jobs: int = 2
+    ) -> None:
+        """Add a large file that is compressed here, in gzip members of 8 MiB; about 2 * `jobs` are in memory.
+
+        Args:
+            size: bytes of the file.
+            source: its content, read to the end.
+            jobs: threads that compress; the result does not depend on it.
+
+        Raises:
+            ValueError: `source` does not have `size` bytes.
+        """
+        self._header(path, size=size, mode=0o755 if executable else 0o644)
+        self._flush()
+        before = self._unpacked
+        for block, compressed in _compressed(source, self._level, jobs):
+            self._diff.update(block)
+            self._unpacked += len(block)
+            self._blob.write(compressed)
+        if self._unpacked - before != size:
+            raise ValueError(f"{path}: {self._unpacked - before} bytes came instead of {size}")
+        self._plain(bytes(-size % tarfile.BLOCKSIZE))
+
     def finish(self) -> Layer:
         """Write the end of the tar; nothing can be added after it."""
         self._plain(bytes(2 * tarfile.BLOCKSIZE))
@@ -192,18 +216,25 @@ def compress_tar(source: BinaryIO, out: BinaryIO, *, jobs: int = 2, advance: Adv
         advance: told the bytes read.
     """
     blob, diff, unpacked = _Blob(out), hashlib.sha256(), 0
-    waiting: deque[Future[bytearray]] = deque()
+    for block, compressed in _compressed(source, LEVEL, jobs):
+        diff.update(block)
+        unpacked += len(block)
+        advance(len(block))
+        blob.write(compressed)
+    return blob.layer(diff.hexdigest(), unpacked)
+
+
+def _compressed(source: BinaryIO, level: int, jobs: int) -> Iterator[tuple[bytes, bytearray]]:
+    """`source` in blocks of `MEMBER` bytes, each with itself as a gzip member; `jobs` threads compress."""
+    waiting: deque[tuple[bytes, Future[bytearray]]] = deque()
     with ThreadPoolExecutor(jobs) as pool:
         for block in _blocks(source):
-            waiting.append(pool.submit(deflate.gzip_compress, block, LEVEL))
-            diff.update(block)
-            unpacked += len(block)
-            advance(len(block))
+            waiting.append((block, pool.submit(deflate.gzip_compress, block, level)))
             if len(waiting) > jobs:
-                blob.write(waiting.popleft().result())
-        for future in waiting:
-            blob.write(future.result())
-    return blob.layer(diff.hexdigest(), unpacked)
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for first, future in waiting:
+            yield first, future.result()
 
 
 def _blocks(source: BinaryIO) -> Iterator[bytes]:

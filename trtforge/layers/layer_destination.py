@@ -14,6 +14,7 @@ from installer.utils import construct_record_file, fix_shebang
 
 from trtforge.errors import UnsafeWheel
 from trtforge.layers.gzip_tar import GzipTar, Piece, stored
+from trtforge.layers.slim_member import slimmed
 from trtforge.layers.wheel_archive import why_unsafe
 from trtforge.layers.wheel_contents import (
     MemberStream,
@@ -27,6 +28,7 @@ from trtforge.layers.wheel_contents import (
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from installer.scripts import ScriptSection
     from installer.utils import Scheme
@@ -81,12 +83,13 @@ class Places:
 
 
 class Into(NamedTuple):
-    """The layer that wheels are written to, one after the other."""
+    """The layer that wheels are written to, one after the other; `work` is for files in progress."""
 
     target: InstallTarget
     tar: GzipTar
     places: Places
     advance: Advance
+    work: Path | None = None
 
 
 class LayerDestination(WheelDestination):
@@ -98,7 +101,7 @@ class LayerDestination(WheelDestination):
     def __init__(self, wheel: WheelContents, into: Into) -> None:
         self._archive, self._distribution, self._cut = wheel.archive, wheel.distribution, wheel.cut
         self._target, self._reserved = into.target, reserved(into.target)
-        self._tar, self._places, self._advance = into.tar, into.places, into.advance
+        self._tar, self._places, self._advance, self._work = into.tar, into.places, into.advance, into.work
 
     def write_script(self, name: str, module: str, attr: str, section: ScriptSection) -> RecordEntry:
         if "/" in name or why_unsafe(name):
@@ -116,6 +119,8 @@ class LayerDestination(WheelDestination):
         if scheme == "scripts" and self._archive.head(stream.member, len(_PYTHON)) == _PYTHON:
             with fix_shebang(io.BytesIO(stream.content(MAX_SCRIPT)), self._target.interpreter) as fixed:
                 return self._write(scheme, path, fixed.read(), is_executable, here=here)
+        if here and self._cut.slims(stream.member.name):
+            return self._slim(scheme, path, stream, is_executable)
         return self._copy(scheme, path, stream, is_executable, here=here)
 
     def finalize_installation(
@@ -155,6 +160,16 @@ class LayerDestination(WheelDestination):
         sha256 = stream.sha256.digest()
         self._places.fill(at, member.name, _Written(self._archive.name, sha256, executable))
         return RecordEntry(path, record_hash(sha256), member.size)
+
+    def _slim(self, scheme: str, path: str, stream: MemberStream, executable: bool) -> RecordEntry:
+        """Write the library without the code of other GPUs."""
+        at, name = self._place(scheme, path), stream.member.name
+        with slimmed(stream, self._cut.sm, self._work, self._advance) as slim:
+            if self._places.is_free(at, self._archive.name, name):
+                with slim.path.open("rb") as file:
+                    self._tar.add_stream(at, slim.size, file, executable=executable)
+        self._places.fill(at, name, _Written(self._archive.name, slim.sha256, executable))
+        return RecordEntry(path, record_hash(slim.sha256), slim.size)
 
     def _place(self, scheme: str, path: str) -> str:
         at = place(scheme, path, self._target, self._distribution)

@@ -84,24 +84,27 @@ def layer_in_store(
     """
 
     def write(out: BinaryIO) -> Layer:
-        with progress.task(label(wheels), size_of(wheels)) as advance:
+        with progress.task(label(wheels), size_of(wheels)) as advance, store.work_folder() as work:
             tar = GzipTar(out, target.prefix, target.uid, target.gid, target.directories)
-            add_pinned(wheels, target, tar, advance)
+            add_pinned(wheels, target, tar, advance, work)
             store.checked.update(wheel.sha256 for wheel in wheels)
             return tar.finish()
 
     return store.made_layer(layer_key(wheels, target), write)
 
 
-def add_pinned(wheels: Sequence[PinnedWheel], target: InstallTarget, tar: GzipTar, advance: Advance) -> None:
-    """Write what `wheels` install to `tar`, which is only good if this returns.
+def add_pinned(
+    wheels: Sequence[PinnedWheel], target: InstallTarget, tar: GzipTar, advance: Advance, work: Path
+) -> None:
+    """Write what `wheels` install to `tar`, which is only good if this returns. `work`: for unfinished files.
 
     Raises:
         HashMismatch: a wheel is not the one that is pinned.
         UnsafeWheel, CorruptWheel: see `wheel_layer`.
         StaleFileRule: a wheel's cut is of another one.
+        NotUnderstood, NothingRuns: a library cannot be slimmed (see `slim_library`).
     """
-    into = Into(target, tar, Places(), advance)
+    into = Into(target, tar, Places(), advance, work)
     try:
         for wheel in wheels:
             _add_wheel(wheel.path, wheel.sha256, wheel.cut, into)
