@@ -1,8 +1,8 @@
-"""PyTorch with and without the GPU code of other GPUs, on a machine with one: `python bench/slim_gpu.py OUT`.
+"""PyTorch with and without the GPU code of other GPUs, on a machine with one: `python bench/slim_gpu.py`.
 
-It needs PyTorch for CUDA, nvcc and one GPU, but nothing of trtforge's environment. The installed torch
-package is laid out twice, file by file; in the second one the libraries that have GPU code are slimmed for
-this GPU by trtforge.slim. Then, each in processes of their own:
+It needs PyTorch for CUDA with what its tests need (expecttest), nvcc and one GPU, but nothing of trtforge's
+environment. The installed torch package is laid out twice, file by file; in the second one the libraries that
+have GPU code are slimmed for this GPU by trtforge.slim. Then, each in processes of their own:
 
     sweep     PyTorch's own operator list (OpInfo) x dtypes, forward and backward, same seeds and inputs, bit
               for bit: several times with the original, to know what differs by itself, then with the slimmed
@@ -10,7 +10,7 @@ this GPU by trtforge.slim. Then, each in processes of their own:
     compile   torch.compile of a small model
     emptied   a library of two kernels, one of them built for another GPU alone: what the runtime says of both
 
-OUT gets slim_gpu.json and slim_gpu.md. The exit code is 1 if a result differs.
+bench/results, or the folder given, gets slim_gpu.json and slim_gpu.md. The exit code is 1 if a result differs.
 """
 
 from __future__ import annotations
@@ -115,12 +115,17 @@ def sweep(tree: Path, out: Path, jobs: int) -> dict[str, dict[str, Any]]:
 
     def part(index: int) -> None:
         file = out / f"{index}.jsonl"
-        while code := worker(tree, "sweep", str(index), str(jobs), str(file), OMP_NUM_THREADS="1").returncode:
-            now = file.with_suffix(".now").read_text()
+        while (
+            done := worker(tree, "sweep", str(index), str(jobs), str(file), OMP_NUM_THREADS="1")
+        ).returncode:
+            case = file.with_suffix(".now")
+            if not case.exists():  # it did not come to its first case: a package is missing, say
+                raise SystemExit(f"the sweep does not start:\n{done.stderr[-2000:]}")
+            now = case.read_text()
             lines = file.read_text().splitlines() if file.exists() else []
             if not lines or json.loads(lines[-1])["case"] != now:
                 with file.open("a") as results:
-                    print(json.dumps({"case": now, "crashed": code}), file=results)
+                    print(json.dumps({"case": now, "crashed": done.returncode}), file=results)
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(part, range(jobs)))
@@ -238,7 +243,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, nargs="?", default=ROOT / "bench" / "results")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) - 2))
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from trtforge.axes import BroughtBase, Variant
 from trtforge.base import Base
 from trtforge.cells import Cells
-from trtforge.matrix import BroughtBase, Matrix, Variant
+
+if TYPE_CHECKING:
+    from trtforge.matrix import Matrix
 
 REFERENCE = f"registry.acme.example/torch@sha256:{'a' * 64}"
 

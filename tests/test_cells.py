@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import PROJECT
+from trtforge.axes import AXES
 from trtforge.cells import Cell, Cells, Choice
 from trtforge.errors import CompatibilityError, EnvironmentLack, RequestError
-from trtforge.matrix import AXES, load_matrix
+from trtforge.matrix import load_matrix
 
 OURS = Cells(load_matrix(PROJECT / "matrix.yaml"))
 

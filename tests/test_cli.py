@@ -17,11 +17,11 @@ import pytest
 from tests.conftest import PROJECT
 from tests.project_copy import copy_project
 from trtforge import __version__, cli
+from trtforge.axes import AXES
 from trtforge.build import Build, Built, CellBuilt
 from trtforge.cli import VERB_NAMES, main
 from trtforge.errors import EnvironmentLack, LockError
 from trtforge.lock import Lock, lock_text
-from trtforge.matrix import AXES
 from trtforge.project import Project
 from trtforge.recipe import Recipe
 from trtforge.record import Record

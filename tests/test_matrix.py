@@ -9,8 +9,9 @@ from ruamel.yaml import YAML
 
 from docs.generate import pages
 from tests.conftest import PROJECT
+from trtforge.axes import BroughtBase
 from trtforge.errors import MatrixError
-from trtforge.matrix import BroughtBase, json_schema, load_matrix
+from trtforge.matrix import json_schema, load_matrix
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,13 +13,14 @@ import pytest
 from tests.conftest import PROJECT
 from tests.lock_factory import BASE, PYTHON3, lock_of, pin
 from tests.project_copy import copy_project
+from trtforge.axes import Os
 from trtforge.cells import Cells
 from trtforge.dockerfile import read_dockerfile
 from trtforge.errors import LockError, RequestError
 from trtforge.image import check_followable
+from trtforge.layer_order import SMALL
 from trtforge.layers.sources import BytecodeSource, LinksSource, OsSource, WheelSource
-from trtforge.matrix import Os
-from trtforge.recipe import SMALL, Recipe, Recipes
+from trtforge.recipe import Recipe, Recipes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

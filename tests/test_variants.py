@@ -22,7 +22,7 @@ from trtforge.commands.selection import Session
 from trtforge.dockerfile import read_dockerfile
 from trtforge.errors import CompatibilityError, MatrixError, RequestError
 from trtforge.image import check_followable
-from trtforge.layers.sources import LinksSource, OsSource
+from trtforge.layers.sources import LinksSource
 from trtforge.lock import Lock, LockedCell
 from trtforge.matrix import Contents
 from trtforge.progress import Silent
@@ -60,12 +60,7 @@ def test_what_serves_stands_on_the_system_and_has_no_torch(recipes: Recipes, cel
     system, image = chain(recipes, cells, cuda="12.1")
     assert image.parent == system
     assert image.refs == ("trtforge/serve:rtx1.7.1.116-cu12.1-ampere", "trtforge/serve:cu12.1-ampere")
-    pins = {
-        one.name
-        for source in image.sources.values()
-        if not isinstance(source, OsSource)
-        for one in source.pins
-    }
+    pins = {one.name for source in image.sources.values() for one in source.pins}
     assert {"tensorrt-rtx-cu12-libs", "trtkit"} <= pins
     assert not any("torch" in name for name in pins)
     expected = json.loads(image.files["opt/smoke/expected.json"])

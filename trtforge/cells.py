@@ -10,19 +10,9 @@ from string import Formatter
 
 from packaging.version import InvalidVersion, Version
 
+from trtforge.axes import AXES, BroughtBase, CudaLibrary, Library, Os, TorchBuild, Variant
 from trtforge.errors import CompatibilityError, EnvironmentLack, MatrixError, RequestError
-from trtforge.matrix import (
-    AXES,
-    BroughtBase,
-    Contents,
-    CudaLibrary,
-    Library,
-    Matrix,
-    Os,
-    Rule,
-    TorchBuild,
-    Variant,
-)
+from trtforge.matrix import Contents, Matrix, Rule
 from trtforge.rules import Facts, broken_rules, explanation
 from trtforge.toolkit import Toolkit
 

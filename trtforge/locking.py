@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from trtforge.axes import BroughtBase, Os
 from trtforge.base import Base, verify_base
 from trtforge.cell_cuts import back_cuts, base_cuts, globs, own_cuts
 from trtforge.errors import EnvironmentLack, ForgeError, IndexUnreachable, ResolutionError
 from trtforge.index.local_project import needed
 from trtforge.index.resolve import Need, resolve
 from trtforge.lock import Lock, LockedCell
-from trtforge.matrix import BroughtBase, Os
 from trtforge.system.apt import FlatRepository
 from trtforge.system.os_packages import OsSuite, resolve_alone, resolve_os
 from trtforge.toolkit import DebianSuite, Repository

@@ -14,16 +14,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from trtforge.axes import Os
 from trtforge.base import Base
-from trtforge.cell_cuts import Cuts, back_cuts, base_cuts, left_out, own_cuts
+from trtforge.cell_cuts import Cuts, back_cuts, base_cuts, own_cuts
 from trtforge.dockerfile import read_dockerfile
 from trtforge.errors import LockError, MatrixError, RequestError
+from trtforge.expected import expected, expected_on
 from trtforge.guard_facts import guard_facts
 from trtforge.index.local_project import LocalProject, named
+from trtforge.layer_order import given_back_layers, wheel_layers
 from trtforge.layers.cut import WHOLE
 from trtforge.layers.install_target import InstallTarget
 from trtforge.layers.sources import (
-    BytecodeSource,
     LayerSource,
     LinksSource,
     OsSource,
@@ -33,7 +35,6 @@ from trtforge.layers.sources import (
 )
 from trtforge.layers.toolkit_layer import ToolkitParts
 from trtforge.locking import os_suite, toolkit_origin
-from trtforge.matrix import Os
 from trtforge.oci import canonical_json, digest_of
 from trtforge.toolkit import home
 
@@ -43,19 +44,11 @@ if TYPE_CHECKING:
 
     from trtforge.cells import Cell, Cells
     from trtforge.index.pins import Pin
-    from trtforge.layers.cut import Cut
     from trtforge.lock import Lock, LockedCell
     from trtforge.matrix import Matrix
 
 FORMAT = 1
 """Changes when the same recipe would give other bytes, so that images made before are not taken for it."""
-
-LARGE = 20_000_000
-"""Bytes from which a wheel's bytecode is in another layer than the wheel: a new Python does not move it."""
-
-SMALL = 20
-"""How many smaller wheels of an image have layers of their own, so that a change of one moves no other. The
-rest, the smallest, share one: Docker allows 127 layers, and each costs a request or two."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +124,8 @@ class Recipes:
         if upon:
             added = lock.pins(locked.added) if locked.added else ()
             back = back_cuts(self._cells, cell, base, pins)
-            first = [*packages, *_given_back(there, back, target), *self._toolkit(cell, lock, locked, target)]
+            back_layers = given_back_layers(there, back, target)
+            first = [*packages, *back_layers, *self._toolkit(cell, lock, locked, target)]
             chain.append(self._upon(cell, chain[-1], there, added, cuts | back, target, system, first))
         return tuple(chain)
 
@@ -165,7 +159,7 @@ class Recipes:
             "pytorch-cuda",
             (self._cells.base_tag(cell),),
             parent,
-            self._wheel_sources(pins, direct, InstallTarget(cell.python), system, cuts),
+            wheel_layers(pins, direct, InstallTarget(cell.python), system, cuts),
             self._inside(cell, expected(self._cells, cell, "pytorch-cuda", pins, cuts)),
             cuda=cell.cuda,
             driver=self._cells.matrix.axes.cuda[cell.cuda].driver,
@@ -194,7 +188,7 @@ class Recipes:
         direct = [canonicalize_name(Requirement(text.format_map(facts)).name) for text in asked]
         libs = next(pin for pin in pins if pin.name == tensorrt.libs.format_map(facts))
         cuts = own_cuts(self._cells, cell, pins)
-        sources = [*packages, *self._wheel_sources(pins, direct, target, system, cuts)]
+        sources = [*packages, *wheel_layers(pins, direct, target, system, cuts)]
         sources.append(LinksSource(libs, tensorrt.libs_folder, target, cuts.get(libs.name, WHOLE)))
         if library := self._cells.cuda_library(cell):
             name = canonicalize_name(Requirement(library.package).name)
@@ -246,7 +240,7 @@ class Recipes:
             image,
             (self._cells.tag(cell), self._cells.short_tag(cell)),
             below,
-            [*first, *self._wheel_sources(added, direct, target, system, own)],
+            [*first, *wheel_layers(added, direct, target, system, own)],
             self._inside(cell, facts),
             toolkit=settings,
             **self._of_cell(cell),
@@ -282,34 +276,6 @@ class Recipes:
             "sm": sm,
             "torch_cuda_arch_list": self._cells.arch_list(cell),
         }
-
-    def _wheel_sources(
-        self,
-        pins: Sequence[Pin],
-        direct: Sequence[str],
-        target: InstallTarget,
-        interpreter: OsSource | None,
-        cuts: Cuts,
-    ) -> list[LayerSource]:
-        """Layers from what changes least to what changes most: large dependencies, the largest first, then
-        the large wheels we ask for, then their bytecode; then the smaller wheels likewise, each with its own
-        bytecode, which the `interpreter` compiles if it is ours."""
-
-        def change(pin: Pin) -> tuple[bool, int, str]:
-            return pin.name in direct, -(pin.size or 0), pin.name
-
-        large = sorted((pin for pin in pins if (pin.size or 0) >= LARGE), key=change)
-        small = sorted(
-            (pin for pin in pins if pin not in large), key=lambda pin: (-(pin.size or 0), pin.name)
-        )
-        alone, bundle = sorted(small[:SMALL], key=change), sorted(small[SMALL:], key=lambda pin: pin.name)
-        sources: list[LayerSource] = [WheelSource((pin,), target, None, _of(cuts, [pin])) for pin in large]
-        if large and interpreter:
-            sources.append(BytecodeSource(tuple(large), target, interpreter, _of(cuts, large)))
-        sources += [WheelSource((pin,), target, interpreter, _of(cuts, [pin])) for pin in alone]
-        if bundle:
-            sources.append(WheelSource(tuple(bundle), target, interpreter, _of(cuts, bundle)))
-        return sources
 
     def _inside(self, cell: Cell, facts: dict[str, Any]) -> dict[str, bytes]:
         """What COPY opt/ brings: tests, the `facts` they compare with, the guard and its facts."""
@@ -380,18 +346,6 @@ def _packages(lock: Lock, locked: LockedCell, system: OsSource | None) -> tuple[
     return (PackagesSource(system, lock.packages[locked.packages]),)
 
 
-def _given_back(there: Sequence[Pin], back: Cuts, target: InstallTarget) -> list[LayerSource]:
-    """The layer with the files of wheels that the images below lack, if the image has any `back`."""
-    pins = tuple(pin for pin in there if pin.name in back)
-    return [WheelSource(pins, target, None, _of(back, pins))] if pins else []
-
-
-def _of(cuts: Cuts, pins: Sequence[Pin]) -> tuple[Cut, ...]:
-    """The cuts of `pins`, in their order; none where all are whole."""
-    found = tuple(cuts.get(pin.name, WHOLE) for pin in pins)
-    return found if any(found) else ()
-
-
 def _copied(dockerfile: str) -> tuple[str, ...]:
     """What a Dockerfile copies of its context, as prefixes of paths: an image is not what it leaves out."""
     copies = [one for one in read_dockerfile(dockerfile) if one.name == "COPY"]
@@ -416,50 +370,10 @@ def local_projects(matrix: Matrix, root: Path) -> dict[str, LocalProject]:
     return projects
 
 
-def expected(cells: Cells, cell: Cell, image: str, pins: Sequence[Pin], cuts: Cuts) -> dict[str, Any]:
-    """What the smoke tests inside the image compare with: /opt/smoke/expected.json."""
-    build = cells.build(cell)
-    facts: dict[str, Any] = {
-        "image": image,
-        "packages": {pin.name: pin.version for pin in pins},
-        "python": cell.python,
-        "user": "trt",
-        **({} if _registry_image(cells, cell) else {"bytecode": "ours"}),
-        "cuda": cell.cuda,
-        "left_out": left_out(cuts),
-    }
-    if cells.variant(cell).torch:
-        facts["torch"] = {"version": f"{cell.torch}+{build.name}", "cuda": build.cuda}
-    if image != "pytorch-cuda":
-        library = cells.library(cell)
-        facts["sm"] = list(cells.sm(cell))
-        facts["tensorrt"] = {
-            "flavour": cells.matrix.flavours[cells.flavour(cell)].short,
-            "module": library.module,
-            "version": cell.tensorrt,
-            "cuda_major": int(cells.facts(cell)["cuda_major"]),
-            "libs": library.libs.format_map(cells.facts(cell)),
-        }
-        family = cells.matrix.flavours[cells.flavour(cell)].family
-        if used := {sm: family[sm] for sm in facts["sm"] if sm in family}:
-            facts["tensorrt"]["family"] = used
-    return facts
-
-
 def _registry_image(cells: Cells, cell: Cell) -> str | None:
     """The image that the OS of `cell` begins with, if it is not bootstrapped by us."""
     system = cells.matrix.axes.os[cell.os]
     return system.image if isinstance(system, Os) else None
-
-
-def expected_on(base: Base, facts: dict[str, Any]) -> dict[str, Any]:
-    """`facts` for an image on a brought base: its own torch, packages, interpreter, user and bytecode."""
-    return {name: value for name, value in facts.items() if name not in ("user", "bytecode")} | {
-        "packages": base.packages | facts["packages"],
-        "torch": {"version": base.torch, "cuda": base.cuda},
-        "interpreter": base.interpreter,
-        "prefix": base.prefix,
-    }
 
 
 def _guard_before(base: Base) -> dict[str, list[str]]:

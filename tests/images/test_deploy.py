@@ -16,7 +16,7 @@ from trtforge.dockerfile import read_dockerfile
 from trtforge.errors import CompatibilityError
 from trtforge.image import check_followable
 from trtforge.index.uv import Sources
-from trtforge.layers.sources import LinksSource, OsSource
+from trtforge.layers.sources import LinksSource
 from trtforge.lock import Lock, LockedCell
 from trtforge.recipe import Recipes
 
@@ -30,12 +30,7 @@ def test_rtx_is_small_as_it_is_so_the_image_has_all_of_it_and_no_torch(cells: Ce
     system, image = Recipes(PROJECT, cells).chain(cell, lock_of(cells, cell))
     assert image.parent == system
     assert image.refs == ("trtforge/deploy:rtx1.7.1.116-cu12.1-ampere", "trtforge/deploy:cu12.1-ampere")
-    pins = {
-        one.name
-        for source in image.sources.values()
-        if not isinstance(source, OsSource)
-        for one in source.pins
-    }
+    pins = {one.name for source in image.sources.values() for one in source.pins}
     assert {"tensorrt-rtx-cu12-libs", "trtkit"} <= pins
     assert not any("torch" in name for name in pins)
     assert "opt/trtforge/deploy/health.py" in image.files

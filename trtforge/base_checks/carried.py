@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from trtforge.axes import BroughtBase
 from trtforge.base import verify_base
 from trtforge.cells import Cells
 from trtforge.errors import UnfitBase
-from trtforge.matrix import BroughtBase
 
 if TYPE_CHECKING:
     from trtforge.base import Base

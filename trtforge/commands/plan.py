@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from trtforge.axes import BroughtBase
 from trtforge.cells import Cell, Choice, Verdict
 from trtforge.commands.registry_options import (
     PlainHttpOption,
@@ -18,7 +19,6 @@ from trtforge.commands.selection import Session, with_session
 from trtforge.left_out import cuts_of, savings
 from trtforge.left_out import told as left_out_rows
 from trtforge.lock import Lock
-from trtforge.matrix import BroughtBase
 from trtforge.nightly.fan_out import github_matrix as github_matrix_of
 from trtforge.nightly.tasks import look, tasks
 from trtforge.plan import ImagePlan, plan_image

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
+from trtforge.axes import AXES
 from trtforge.cells import Choice
 from trtforge.errors import RequestError
-from trtforge.matrix import AXES
 from trtforge.production.jobs import Jobs, default_jobs
 from trtforge.project import Project, find_root
 from trtforge.terminal import Terminal

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from ruamel.yaml import YAML
 
+from trtforge.axes import BroughtBase, Os
 from trtforge.base import verify_base
 from trtforge.errors import EnvironmentLack, ForgeError, RequestError
-from trtforge.matrix import BroughtBase, Os
 from trtforge.registry.reference import parse_reference
 
 if TYPE_CHECKING:
