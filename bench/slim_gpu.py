@@ -10,7 +10,8 @@ have GPU code are slimmed for this GPU by trtforge.slim. Then, each in processes
     compile   torch.compile of a small model
     emptied   a library of two kernels, one of them built for another GPU alone: what the runtime says of both
 
-bench/results, or the folder given, gets slim_gpu.json and slim_gpu.md. The exit code is 1 if a result differs.
+bench/results, or the folder that is given, gets slim_gpu.json and slim_gpu.md. The exit code is 1 if a result
+differs.
 """
 
 from __future__ import annotations
