@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -137,6 +138,17 @@ def copy_of_project(target: Path) -> Path:
         shutil.copy2(PROJECT / name, target / name)
     (target / ".venv").symlink_to(Path(sys.prefix).resolve())
     return target
+
+
+def without_file_rules(root: Path) -> Path:
+    """The project at `root`, whose cells are of made wheels: these have none of the files that rules are about,
+    and a rule that matches nothing is refused."""
+    matrix = root / "matrix.yaml"
+    rules = re.compile(r"\nfiles: .*?\n(?=\nslim:)", re.DOTALL)
+    text, found = rules.subn("\nfiles: []\n", matrix.read_text())
+    assert found == 1
+    matrix.write_text(text)
+    return root
 
 
 @pytest.fixture(scope="session")

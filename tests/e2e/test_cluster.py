@@ -13,7 +13,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from tests.docker_registry import docker_registry
-from tests.e2e.conftest import CACHE, copy_of_project
+from tests.e2e.conftest import CACHE, copy_of_project, without_file_rules
 from tests.tiny_stack import lock_project, make_wheels
 from trtforge.layers.maker import LayerMaker
 from trtforge.layers.sources import OsSource
@@ -59,7 +59,7 @@ def two_workers(folder: Path, **resources: float) -> Iterator[Any]:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Two cells of tiny wheels."""
     folder = tmp_path_factory.mktemp("cluster")
-    root = copy_of_project(folder / "project")
+    root = without_file_rules(copy_of_project(folder / "project"))
     matrix = Project(root).matrix
     packages = resolve_os(os_suite(matrix, "debian12"), matrix.images.os)
     lock_project(root, *make_wheels(folder / "house"), packages, ARCHES)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.conftest import CACHE, copy_of_project
+from tests.e2e.conftest import CACHE, copy_of_project, without_file_rules
 from tests.tiny_stack import CELL, lock_project, make_wheels
 from trtforge.errors import DamagedFile
 from trtforge.gc import collect
@@ -93,7 +93,7 @@ class Workshop:
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     """An undisturbed build."""
     folder = tmp_path_factory.mktemp("faults")
-    root = copy_of_project(folder / "project")
+    root = without_file_rules(copy_of_project(folder / "project"))
     workshop = Workshop(root, folder / "cache", folder / "house", folder / "tmp")
     workshop.temporary.mkdir()
     if (debs := CACHE / "store" / "debs").exists():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.docker_registry import docker_registry
-from tests.e2e.conftest import Forge, copy_of_project
+from tests.e2e.conftest import Forge, copy_of_project, without_file_rules
 from tests.loopback_index import tiny_wheel
 from tests.tiny_image import tiny_image
 from trtforge.nightly.failures import read_failures
@@ -107,7 +107,7 @@ def place(address: str, scratch: Path, tmp_path: Path) -> Iterator[Place]:
     for name in ("tensorrt-rtx-cu12-bindings", "tensorrt-rtx-cu12"):
         tiny_wheel(house, name, "1.7.1.116")
     (tmp_path / "registry").mkdir()
-    root = copy_of_project(tmp_path / "project")
+    root = without_file_rules(copy_of_project(tmp_path / "project"))
     with (
         docker_registry(tmp_path / "registry") as host,
         Namespace.open(f"{host}/team") as namespace,
