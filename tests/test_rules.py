@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trtforge.matrix import Matrix, Rule
-from trtforge.rules import broken_rules, explanation
+from trtforge.rules import Rulebook, broken_rules, explanation
 
 FACTS = {"cuda": "12.10", "cuda_major": "12", "arch": "hopper", "flavour": "tensorrt", "python": "3.9"}
 
@@ -45,6 +47,17 @@ def test_a_reason_is_told_for_the_cell() -> None:
 def test_a_name_is_not_compared_with_a_version_in_silence() -> None:
     with pytest.raises(ValueError, match="hopper"):
         broken_rules([rule({}, {"arch": ">=1"})], FACTS)
+
+
+@given(st.lists(st.fixed_dictionaries({name: st.sampled_from(["12.1", "13", "x"]) for name in "abc"})))
+def test_many_cells_get_what_each_would_get_alone(many: list[dict[str, str]]) -> None:
+    rules = [
+        rule({"a": "x"}, {"b": "{c}"}),
+        rule({"b": ["x", "13"]}, {"c": ["13", "{a}"]}),
+        rule({}, {"a": "{b}"}),
+    ]
+    book = Rulebook(rules)
+    assert [book.broken(facts) for facts in many] == [broken_rules(rules, facts) for facts in many]
 
 
 def test_every_rule_of_the_matrix_can_be_told(matrix: Matrix) -> None:

@@ -129,7 +129,7 @@ def test_every_check_of_ours_says_what_it_needs() -> None:
         module = importlib.import_module(f"smoke.checks.{name}")
         assert module.__doc__
         facts = {"user", "python", "packages", "torch", "tensorrt", "sm", "bytecode", "projects"}
-        facts |= {"guard", "system_packages", "toolkit"}
+        facts |= {"guard", "slim", "system_packages", "toolkit"}
         assert {need.partition(".")[0] for need in module.NEEDS} <= facts
         assert callable(module.check)
 

@@ -13,7 +13,7 @@ from packaging.version import InvalidVersion, Version
 from trtforge.axes import AXES, BroughtBase, CudaLibrary, Library, Os, TorchBuild, Variant
 from trtforge.errors import CompatibilityError, EnvironmentLack, MatrixError, RequestError
 from trtforge.matrix import Contents, Matrix, Rule
-from trtforge.rules import Facts, broken_rules, explanation
+from trtforge.rules import Facts, Rulebook, explanation
 from trtforge.toolkit import Toolkit
 
 Request = Mapping[str, tuple[str, ...]]
@@ -63,6 +63,7 @@ class Cells:
 
     def __init__(self, matrix: Matrix) -> None:
         self.matrix = matrix
+        self._rulebook = Rulebook(matrix.rules)
 
     def facts(self, cell: Cell) -> Facts:
         """What the rules, the recipes and the plan may know of `cell`."""
@@ -182,7 +183,7 @@ class Cells:
 
     def verdict(self, cell: Cell) -> Verdict:
         """Whether `cell` keeps the rules."""
-        return Verdict(cell, broken_rules(self.matrix.rules, self.facts(cell)))
+        return Verdict(cell, self._rulebook.broken(self.facts(cell)))
 
     def every(self) -> Iterator[Verdict]:
         """Each combination of the matrix, with the torch build that its CUDA decides."""

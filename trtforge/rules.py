@@ -7,6 +7,7 @@ condition, `{fact}` stands for another fact of the same cell.
 from __future__ import annotations
 
 from functools import cache
+from string import Formatter
 from typing import TYPE_CHECKING
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -27,7 +28,40 @@ def broken_rules(rules: Iterable[Rule], facts: Facts) -> tuple[Rule, ...]:
     Raises:
         KeyError: a rule names a fact that no cell has.
     """
-    return tuple(rule for rule in rules if hold(rule.when, facts) and not hold(rule.require, facts))
+    return tuple(rule for rule in rules if _breaks(rule, facts))
+
+
+class Rulebook:
+    """The rules of a matrix for very many cells: what a rule says is worked out once for all cells that have
+    the same of the few facts that it is about."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self._rules = [(rule, _facts_of(rule), dict[tuple[str, ...], bool]()) for rule in rules]
+
+    def broken(self, facts: Facts) -> tuple[Rule, ...]:
+        """As `broken_rules`."""
+        found = []
+        for rule, names, known in self._rules:
+            values = tuple([facts[name] for name in names])
+            breaks = known.get(values)
+            if breaks is None:
+                breaks = known[values] = _breaks(rule, facts)
+            if breaks:
+                found.append(rule)
+        return tuple(found)
+
+
+def _breaks(rule: Rule, facts: Facts) -> bool:
+    return hold(rule.when, facts) and not hold(rule.require, facts)
+
+
+def _facts_of(rule: Rule) -> tuple[str, ...]:
+    """The facts that decide about a rule: those of its conditions, and those that stand in them."""
+    names = dict.fromkeys([*rule.when, *rule.require])
+    for condition in (*rule.when.values(), *rule.require.values()):
+        for text in [condition] if isinstance(condition, str) else condition:
+            names |= dict.fromkeys(name for _, name, _, _ in Formatter().parse(text) if name)
+    return tuple(names)
 
 
 def explanation(rule: Rule, facts: Facts) -> str:

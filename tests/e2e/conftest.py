@@ -141,7 +141,7 @@ def copy_of_project(target: Path) -> Path:
 
 
 def without_file_rules(root: Path) -> Path:
-    """The project at `root`, whose cells are of made wheels: these have none of the files that rules are about,
+    """The project at `root`, whose cells are of made wheels: these have none of the files that rules name,
     and a rule that matches nothing is refused."""
     matrix = root / "matrix.yaml"
     rules = re.compile(r"\nfiles: .*?\n(?=\nslim:)", re.DOTALL)

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.cell]
 
 CELL = "--cuda 12.1 --arch ampere --tensorrt rtx"
 REF = "trtforge/tensorrt:cu12.1-ampere"
-GPU_CHECKS = {"engine_run", "torch_gpu"}
+GPU_CHECKS = {"engine_run", "torch_compile_run", "torch_gpu", "trtkit_run"}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,21 @@ def test_a_second_architecture_adds_only_its_own_configuration(
     assert "SM 75 float16" in details["engine_build"]
 
 
+def test_a_slim_image_holds_the_code_of_its_gpus_alone(
+    forge: Forge, ampere: list[dict[str, Any]], engine: Engine
+) -> None:
+    slim = forge.build(f"{CELL} --slim")
+    results = {result["name"]: result for result in slim[-1]["smoke"]["results"]}
+    held = results["torch_slim"]["detail"]
+    assert {one for library in held.values() for one in library} == {"sm_80", "sm_86"}
+    assert results["torch_compile"]["status"] == "passed"
+    assert slim[-1]["size"] < 0.9 * ampere[-1]["size"]
+    assert slim[-1]["unpacked"] < 0.92 * ampere[-1]["unpacked"]
+    for image in slim[:0:-1]:
+        for ref in image["refs"]:
+            engine.remove(ref)
+
+
 def test_two_empty_stores_give_the_same_digests_and_a_valid_layout(
     forge: Forge, ampere: list[dict[str, Any]], scratch: Path
 ) -> None:
@@ -98,14 +113,15 @@ def test_two_empty_stores_give_the_same_digests_and_a_valid_layout(
     assert json.loads(seen.stdout)["Digest"] == ampere[-1]["digest"]
 
 
-def test_both_builders_give_the_same_files_and_configuration(
-    forge: Forge, ampere: list[dict[str, Any]], engine: Engine
-) -> None:
-    ours, settings = engine.file_tree(REF), engine.config(REF)
-    for image in reversed(ampere):
-        for ref in image["refs"]:
-            engine.remove(ref)
-    docker_s = forge.build(f"{CELL} --builder docker --no-smoke")
-    assert [one["action"] for one in docker_s] == ["build"] * 3
-    assert differences(ours, engine.file_tree(REF)) == []
-    assert engine.config(REF) == settings
+def test_both_builders_give_the_same_files_and_configuration(forge: Forge, engine: Engine) -> None:
+    """Of the image that serves: it has all that a Dockerfile of ours may say, and is soon loaded."""
+    chain = forge.build(f"{CELL} --variant serve --no-smoke")
+    ref = chain[-1]["refs"][0]
+    ours, settings = engine.file_tree(ref), engine.config(ref)
+    for image in reversed(chain):
+        for name in image["refs"]:
+            engine.remove(name)
+    docker_s = forge.build(f"{CELL} --variant serve --builder docker --no-smoke")
+    assert [one["action"] for one in docker_s] == ["build"] * 2
+    assert differences(ours, engine.file_tree(ref)) == []
+    assert engine.config(ref) == settings

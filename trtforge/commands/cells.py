@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from trtforge.commands.selection import Session, with_session
-from trtforge.errors import CompatibilityError
 from trtforge.rules import explanation
 from trtforge.terminal import plain_table
 
@@ -27,13 +27,14 @@ def cells(session: Session) -> None:
         for verdict in project.cells.every()
         if all(getattr(verdict.cell, axis) in values for axis, values in asked.items())
     ]
-    session.terminal.answer([_answer(project.cells, verdict) for verdict in verdicts])
+    if session.terminal.json:
+        session.terminal.answer([_answer(project.cells, verdict) for verdict in verdicts])
     valid = [verdict for verdict in verdicts if not verdict.broken]
     if asked:
         for verdict in valid:
             session.terminal.say(project.cells.name(verdict.cell))
     else:
-        _show_grid(session)
+        _show_grid(session, valid)
     rejected = Counter(rule.id for verdict in verdicts for rule in verdict.broken[:1])
     session.terminal.say("", f"{len(valid)} valid, {len(verdicts) - len(valid)} rejected:")
     table = plain_table("", "", "")
@@ -46,24 +47,18 @@ def cells(session: Session) -> None:
         session.terminal.say("", "nearest:", *(f"  {hint}" for hint in project.cells.nearest(asked)))
 
 
-def _show_grid(session: Session) -> None:
-    """CUDA by architecture: the TensorRT flavours that are valid, or the rule that forbids all."""
+def _show_grid(session: Session, valid: Iterable[Verdict]) -> None:
+    """CUDA by architecture: the TensorRT flavours of the `valid` cells."""
     cells, axes = session.project.cells, session.project.matrix.axes
+    found = {(one.cell.cuda, one.cell.arch, cells.flavour(one.cell)) for one in valid}
     table = plain_table("cuda", *axes.arch)
+    flavours = session.project.matrix.flavours.items()
     for cuda in axes.cuda:
-        row = []
-        for arch in axes.arch:
-            shorts = [flavour.short for flavour in session.project.matrix.flavours.values()]
-            row.append(" ".join(short for short in shorts if _possible(cells, cuda, arch, short)) or "-")
-        table.add_row(cuda, *row)
+        possible = [
+            [flavour.short for name, flavour in flavours if (cuda, arch, name) in found] for arch in axes.arch
+        ]
+        table.add_row(cuda, *(" ".join(shorts) or "-" for shorts in possible))
     session.terminal.say(table)
-
-
-def _possible(cells: Cells, cuda: str, arch: str, flavour: str) -> bool:
-    try:
-        return bool(cells.choose({"cuda": (cuda,), "arch": (arch,), "tensorrt": (flavour,)}))
-    except CompatibilityError:
-        return False
 
 
 def _answer(cells: Cells, verdict: Verdict) -> dict[str, object]:
