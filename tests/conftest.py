@@ -13,8 +13,13 @@ PROJECT = Path(__file__).parent.parent
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C work: a shell has it ignored in what it starts in its background, and in their children."""
+    """Let Ctrl-C work: a shell has it ignored in what it starts in its background, and in their children.
+
+    Under nohup that is so of SIGHUP; children of who handles it themselves have its default again.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
     # How long an example takes is the machine's business, not the test's.
     settings.register_profile("trtforge", deadline=None)
     settings.load_profile("trtforge")

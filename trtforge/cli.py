@@ -28,6 +28,7 @@ from trtforge.commands.push import push
 from trtforge.commands.render import render
 from trtforge.commands.report import report
 from trtforge.commands.rollback import rollback
+from trtforge.commands.sbom import sbom
 from trtforge.commands.schema import schema
 from trtforge.commands.size import size
 from trtforge.commands.smoke import smoke
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 VERBS = (
     build, plan, cells, lock, render, push, publish, catalogue, pull, rollback, nightly, report,
-    smoke, size, layer, engine, doctor, verify_base, gc, schema,
+    smoke, size, sbom, layer, engine, doctor, verify_base, gc, schema,
 )  # fmt: skip
 VERB_NAMES = tuple(verb.__name__.replace("_", "-") for verb in VERBS)
 """What people type."""

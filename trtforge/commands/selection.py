@@ -25,7 +25,7 @@ _HELP = {
     "tensorrt": "auto, rtx, full, or a version.",
     "os": "Operating system: debian12.",
     "python": "Python of the image: 3.11.",
-    "variant": "Variant of the image: runtime, or serve (no torch).",
+    "variant": "Variant of the image: runtime, devel, jupyter, ssh; serve or deploy (no torch).",
     "code": "GPU code in torch's libraries: all that its wheel has, or slim: what the cell's GPUs run.",
 }
 _SELECTORS = "Selectors"
