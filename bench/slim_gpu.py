@@ -10,7 +10,7 @@ have GPU code are slimmed for this GPU by trtforge.slim. Then, each in processes
     compile   torch.compile of a small model
     emptied   a library of two kernels, one of them built for another GPU alone: what the runtime says of both
 
-bench/results, or the folder that is given, gets slim_gpu.json and slim_gpu.md. The exit code is 1 if a result
+--parts runs some of them alone. bench/results, or the folder that is given, gets slim_gpu.json and slim_gpu.md. The exit code is 1 if a result
 differs.
 """
 
@@ -39,6 +39,7 @@ from trtforge.slim.errors import NotUnderstood  # noqa: E402
 from trtforge.slim.library import slim_library  # noqa: E402
 
 WORKER = ROOT / "bench" / "operator_sweep.py"
+PARTS = ("emptied", "sweep", "compile", "start")
 ROUNDS, ORIGINALS = 7, 3
 LIMIT = 280
 """Seconds for one process."""
@@ -134,6 +135,27 @@ def sweep(tree: Path, out: Path, jobs: int) -> dict[str, dict[str, Any]]:
     return {case.pop("case"): case for case in map(json.loads, lines)}
 
 
+def swept(
+    trees: dict[str, Path], work: Path, jobs: int
+) -> tuple[list[dict[str, dict[str, Any]]], dict[str, dict[str, Any]]]:
+    """What the original says, several times, and the slimmed one."""
+    runs: list[dict[str, dict[str, Any]]] = []
+    for name in (*["original"] * ORIGINALS, "slimmed"):
+        began = time.perf_counter()
+        runs.append(sweep(trees[name], work / f"run{len(runs)}", jobs))
+        print(name, len(runs[-1]), f"{time.perf_counter() - began:.0f} s", flush=True)
+    return runs[:-1], runs[-1]
+
+
+def compiled(trees: dict[str, Path], work: Path) -> dict[str, Any]:
+    """What torch.compile makes of a small model with each."""
+    told = {}
+    for name, tree in trees.items():
+        done = worker(tree, "compile", TORCHINDUCTOR_CACHE_DIR=str(work / f"inductor-{name}"))
+        told[name] = json.loads(done.stdout) if done.returncode == 0 else {"failed": done.stderr[-500:]}
+    return told
+
+
 def compare(originals: list[dict[str, Any]], slimmed: dict[str, Any]) -> dict[str, Any]:
     """What the sweep says; only cases that gave a result count, only those equal each time are compared."""
     first, *others = originals
@@ -211,15 +233,19 @@ def report(told: dict[str, Any]) -> str:
             kept = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in one["kept"].items())
             sizes = f"{one['before'] / 1e6:.1f} | {one['after'] / 1e6:.1f}"
             lines.append(f"| {one['library']} | {sizes} | {kept} | {one['seconds']:.1f} |")
-    heads = "import, s", "CUDA, s", "first kernel, ms", "RSS, MiB", "of files, MiB", "GPU, MiB"
-    lines += ["", f"| fresh process, median | {' | '.join(heads)} |", "|---" * 7 + "|"]
-    for name, row in told["start"].items():
-        times = f"{row['import_s']:.2f} | {row['cuda_init_s']:.2f} | {row['first_kernel_s'] * 1e3:.0f}"
-        memory = f"{row['rss_mib']:.0f} | {row['rss_file_mib']:.0f} | {row['gpu_mib']:.0f}"
-        lines.append(f"| {name} | {times} | {memory} |")
+    if "start" in told:
+        heads = "import, s", "CUDA, s", "first kernel, ms", "RSS, MiB", "of files, MiB", "GPU, MiB"
+        lines += ["", f"| fresh process, median | {' | '.join(heads)} |", "|---" * 7 + "|"]
+        for name, row in told["start"].items():
+            times = f"{row['import_s']:.2f} | {row['cuda_init_s']:.2f} | {row['first_kernel_s'] * 1e3:.0f}"
+            memory = f"{row['rss_mib']:.0f} | {row['rss_file_mib']:.0f} | {row['gpu_mib']:.0f}"
+            lines.append(f"| {name} | {times} | {memory} |")
     for part in ("compile", "emptied"):
-        lines += ["", f"{part}: `{json.dumps(told[part])}`"]
-    return "\n".join([*lines, "", *_swept(told["sweep"])]) + "\n"
+        if part in told:
+            lines += ["", f"{part}: `{json.dumps(told[part])}`"]
+    if "sweep" in told:
+        lines += ["", *_swept(told["sweep"])]
+    return "\n".join(lines) + "\n"
 
 
 def _swept(found: dict[str, Any]) -> list[str]:
@@ -247,6 +273,7 @@ def main() -> int:
     parser.add_argument("out", type=Path, nargs="?", default=ROOT / "bench" / "results")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) - 2))
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     import torch  # type: ignore[import-not-found, unused-ignore]
 
@@ -259,26 +286,20 @@ def main() -> int:
         trees = lay_out(work)
         told: dict[str, Any] = {"where": where, "libraries": slim(trees["slimmed"], sm)}
         print(json.dumps(told), flush=True)
-        told["emptied"] = emptied(work, sm)
-        print(json.dumps(told["emptied"]), flush=True)
-        runs: list[dict[str, dict[str, Any]]] = []
-        for name in (*["original"] * ORIGINALS, "slimmed"):
-            began = time.perf_counter()
-            runs.append(sweep(trees[name], work / f"run{len(runs)}", options.jobs))
-            print(name, len(runs[-1]), f"{time.perf_counter() - began:.0f} s", flush=True)
-        told["sweep"] = compare(runs[:-1], runs[-1])
-        told["compile"] = {}
-        for name, tree in trees.items():
-            done = worker(tree, "compile", TORCHINDUCTOR_CACHE_DIR=str(work / f"inductor-{name}"))
-            told["compile"][name] = (
-                json.loads(done.stdout) if done.returncode == 0 else {"failed": done.stderr[-500:]}
-            )
-        told["start"] = starts(trees, options.rounds)
+        if "emptied" in options.parts:
+            told["emptied"] = emptied(work, sm)
+        if "sweep" in options.parts:
+            told["sweep"] = compare(*swept(trees, work, options.jobs))
+        if "compile" in options.parts:
+            told["compile"] = compiled(trees, work)
+        if "start" in options.parts:
+            told["start"] = starts(trees, options.rounds)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "slim_gpu.json").write_text(json.dumps(told, indent=1) + "\n")
     (options.out / "slim_gpu.md").write_text(report(told))
     print(report(told))
-    return 1 if told["sweep"]["differences"] or told["sweep"]["refused_otherwise"] else 0
+    found = told.get("sweep", {})
+    return 1 if found.get("differences") or found.get("refused_otherwise") else 0
 
 
 if __name__ == "__main__":
