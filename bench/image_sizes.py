@@ -130,9 +130,13 @@ def installed(one: Measured, project: Project) -> Iterator[bytes]:
         for pin in getattr(layer.source, "pins", ())
         if not isinstance(layer.source, OsSource)
     }
+    there: set[str] = set()  # several wheels have nvidia/__init__.py
     for pin in pins.values():
         with WheelArchive(project.store.file("wheels", pin.sha256, pin.filename)) as wheel:
             for member in wheel.members.values():
+                if member.name in there:
+                    continue
+                there.add(member.name)
                 yield _header(f"{PREFIX}/{member.name}", member.size)
                 for piece in wheel.pieces(member):
                     yield piece.plain
@@ -145,8 +149,9 @@ def installed(one: Measured, project: Project) -> Iterator[bytes]:
             tarfile.open(fileobj=blob, mode="r|") as tar,
         ):
             for found in tar:
-                content = tar.extractfile(found) if found.name.endswith(".pyc") else None
-                if content:
+                new = found.name.endswith(".pyc") and found.name not in there
+                if new and (content := tar.extractfile(found)):
+                    there.add(found.name)
                     yield _header(found.name, found.size)
                     yield content.read() + bytes(-found.size % tarfile.BLOCKSIZE)
     yield bytes(2 * tarfile.BLOCKSIZE)
