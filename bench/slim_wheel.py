@@ -3,8 +3,8 @@
     python bench/slim_wheel.py WHEEL --cuobjdump FILE --library MEMBER --sm 80,86 --out FILE
 
 slims the libraries, has cuobjdump list and extract their code before and after, and compares: nothing may be
-left but the code of these GPUs, and each cubin must be what it was, byte for byte. readelf must object to nothing
-new. cuobjdump comes with CUDA, and as the wheel nvidia-cuda-cuobjdump. The exit code is 1 if anything
+left but the code of these GPUs, and each cubin must be what it was, byte for byte. readelf must object to
+nothing new. cuobjdump comes with CUDA, and as the wheel nvidia-cuda-cuobjdump. The exit code is 1 if anything
 differs.
 
 Sources: cuobjdump --help; STO_CUDA_ENTRY marks kernels in a cubin's symbol table (cuda-gdb's elf headers).
