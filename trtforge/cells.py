@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from itertools import combinations, product
+from itertools import product
 from string import Formatter
 
-from packaging.version import InvalidVersion, Version
-
 from trtforge.axes import AXES, BroughtBase, CudaLibrary, Library, Os, TorchBuild, Variant
-from trtforge.errors import CompatibilityError, EnvironmentLack, MatrixError, RequestError
+from trtforge.errors import EnvironmentLack, MatrixError, RequestError
 from trtforge.matrix import Contents, Matrix, Rule
-from trtforge.rules import Facts, Rulebook, explanation
+from trtforge.refusal import refusal
+from trtforge.rules import Facts, Rulebook
 from trtforge.toolkit import Toolkit
 
 Request = Mapping[str, tuple[str, ...]]
@@ -187,7 +186,7 @@ class Cells:
 
     def every(self) -> Iterator[Verdict]:
         """Each combination of the matrix, with the torch build that its CUDA decides."""
-        return (self.verdict(cell) for cell in self._candidates({}))
+        return (self.verdict(cell) for cell in self.candidates({}))
 
     @cached_property
     def _preferences(self) -> dict[str, list[str]]:
@@ -199,7 +198,7 @@ class Cells:
             ordered[axis] = sorted(values, key=lambda value, default=default: value != default)  # type: ignore[misc]
         return ordered
 
-    def _candidates(self, request: Request) -> Iterator[Cell]:
+    def candidates(self, request: Request) -> Iterator[Cell]:
         """The cells that satisfy `request`, best first, valid or not."""
         choices = [request.get(axis) or self._preferences[axis] for axis in AXES]
         for cuda, arch, torch, tensorrt, system, python, variant, code in product(*choices):
@@ -272,14 +271,14 @@ class Cells:
     def first(self, asked: Mapping[str, str]) -> Cell | None:
         """The preferred valid cell with these values, if there is one, be its packages to be had or not."""
         request = {axis: self.meaning(axis, value) for axis, value in asked.items()}
-        return next((cell for cell in self._candidates(request) if not self.verdict(cell).broken), None)
+        return next((cell for cell in self.candidates(request) if not self.verdict(cell).broken), None)
 
     def _best(self, asked: Mapping[str, str], available: Available) -> Choice:
         """The preferred valid cell that has the `asked` values."""
         request = {axis: self.meaning(axis, value) for axis, value in asked.items()}
-        valid = [cell for cell in self._candidates(request) if not self.verdict(cell).broken]
+        valid = [cell for cell in self.candidates(request) if not self.verdict(cell).broken]
         if not valid:
-            raise self._refusal(asked, request)
+            raise refusal(self, asked, request)
         if asked.get("tensorrt", "auto") != "auto":
             return Choice(valid[0])
         passed_over: dict[str, None] = {}
@@ -289,59 +288,13 @@ class Cells:
                 return Choice(cell, tuple(passed_over))
             passed_over[reason] = None
         raise EnvironmentLack(
-            f"no TensorRT for {self._described(valid[0])} can be had here",
+            f"no TensorRT for {self.described(valid[0])} can be had here",
             *(("because", reason) for reason in passed_over),
             ("next", "give the wheels with --wheelhouse DIR, or reach the index and ask again"),
         )
 
-    def _refusal(self, asked: Mapping[str, str], request: Request) -> CompatibilityError:
-        """Why no candidate of `request` is valid: the rules that stand against the one that breaks fewest."""
-        verdicts = [self.verdict(cell) for cell in self._candidates(request)]
-        best = min(verdicts, key=lambda verdict: len(verdict.broken))
-        everywhere = [rule for rule in best.broken if all(rule in verdict.broken for verdict in verdicts)]
-        rules = everywhere or list(best.broken)
-        facts = self.facts(best.cell)
-        typed = " ".join(f"--{axis} {value}" for axis, value in asked.items())
-        return CompatibilityError(
-            f"{typed} cannot be: {explanation(rules[0], facts)}",
-            rules[0].id,
-            *(("rule", f"{rule.id}: {explanation(rule, facts)} ({rule.source})") for rule in rules),
-            *(("nearest", hint) for hint in self.nearest(request)),
-            ("more", f"docs/rules.md#{rules[0].id}"),
-        )
-
-    def nearest(self, request: Request, most: int = 3) -> list[str]:
-        """The fewest changes to `request` that make it valid, each as what to type and what it gives."""
-        for count in range(1, len(request) + 1):
-            hints = []
-            for dropped in combinations(request, count):
-                kept = {axis: values for axis, values in request.items() if axis not in dropped}
-                cells = [cell for cell in self._candidates(kept) if not self.verdict(cell).broken]
-                if cells:
-                    cell = min(cells, key=lambda cell: self._distance(cell, request, dropped))
-                    typed = " ".join(f"--{axis} {self._typed(cell, axis)}" for axis in dropped)
-                    hints.append(f"{typed}  ({self._described(cell)})")
-            if hints:
-                return hints[:most]
-        return []
-
-    def _typed(self, cell: Cell, axis: str) -> str:
-        if axis != "tensorrt":
-            return str(getattr(cell, axis))
-        return self.matrix.flavours[self.matrix.axes.tensorrt[cell.tensorrt].flavour].short
-
-    def _distance(self, cell: Cell, request: Request, dropped: Iterable[str]) -> int:
-        """How far `cell` is from what was asked: steps along each of the `dropped` axes, in its order."""
-        steps = 0
-        for axis in dropped:
-            values = _in_order(self.matrix.axes.values(axis))
-            if len(request[axis]) > 1:  # "rtx": any of them was as good
-                continue
-            wanted = request[axis][0].partition("+")[0]
-            steps += abs(values.index(getattr(cell, axis)) - values.index(wanted))
-        return steps
-
-    def _described(self, cell: Cell) -> str:
+    def described(self, cell: Cell) -> str:
+        """`cell` in words, for people."""
         torch = (
             f"torch {cell.torch}+{cell.build}" if self.variant(cell).torch else f"{cell.variant}, no torch"
         )
@@ -394,11 +347,3 @@ def _slim(cell: Cell) -> list[str]:
 
 def _major(version: str) -> str:
     return version.partition(".")[0]
-
-
-def _in_order(values: list[str]) -> list[str]:
-    """Versions from old to new; names as they are listed."""
-    try:
-        return sorted(values, key=Version)
-    except InvalidVersion:
-        return values

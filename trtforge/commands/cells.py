@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from trtforge.commands.selection import Session, with_session
+from trtforge.refusal import nearest
 from trtforge.rules import explanation
 from trtforge.terminal import plain_table
 
@@ -44,7 +45,7 @@ def cells(session: Session) -> None:
         table.add_row(f"  {count}", rule, because[rule].replace("{", "<").replace("}", ">"))
     session.terminal.say(table)
     if asked and not valid:
-        session.terminal.say("", "nearest:", *(f"  {hint}" for hint in project.cells.nearest(asked)))
+        session.terminal.say("", "nearest:", *(f"  {hint}" for hint in nearest(project.cells, asked)))
 
 
 def _show_grid(session: Session, valid: Iterable[Verdict]) -> None:
