@@ -73,7 +73,7 @@ bench: setup-test engine  ## Measure against other tools; results go to bench/re
 	$(VENV)/python -m bench.main_job
 	$(VENV)/python -m bench.publish
 	$(VENV)/python -m bench.many_cells
-	$(VENV)/python -m bench.image_sizes --build --pull
+	$(VENV)/python -m bench.image_sizes --arches ampere,ada --build --pull ampere
 	$(VENV)/python -m bench.guard
 	PYTHONPATH=toolkit $(VENV)/python -m bench.serve
 

@@ -1,4 +1,4 @@
-"""Image sizes, compared: `python -m bench.image_sizes [--arches ampere,ada] [--build] [--pull]`.
+"""Image sizes, compared: `python -m bench.image_sizes [--arches ampere,ada] [--build] [--pull ampere]`.
 
     ours          the images of the cells that are built (`--build`: builds them first, without an Engine)
     hand-written  the Dockerfile that a person would write (bench/publish.py): the same OS, `pip install` of
@@ -6,7 +6,7 @@
                   by libdeflate at level 6 (0.2 % smaller than zlib's default), and not kept
     published     what others say of their images: see PUBLISHED
 
---pull: what they cost to pull and start, too (bench/image_pull.py).
+--pull: what those of these architectures cost to pull and start, too (bench/image_pull.py).
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--arches", default="ampere")
     arguments.add_argument("--build", action="store_true")
-    arguments.add_argument("--pull", action="store_true")
+    arguments.add_argument("--pull", default="")
     options = arguments.parse_args()
     project, arches = Project(ROOT), options.arches.split(",")
     if options.build:
@@ -234,7 +234,7 @@ def main() -> None:
                 subprocess.run([sys.executable, "build.py", *cell, "--no-load"], cwd=ROOT, check=True)
     if options.pull:
         require_room(project)
-    report([compare(project, arch, pull=options.pull) for arch in arches])
+    report([compare(project, arch, pull=arch in options.pull.split(",")) for arch in arches])
 
 
 def report(results: Sequence[Compared]) -> None:
