@@ -15,15 +15,15 @@ from tests.memory_registry import MemoryNamespace
 from tests.published_factory import Publisher, changed
 from tests.test_cli import root, type_  # noqa: F401 (fixtures)
 from tests.test_locking import Indexes, pick, run
-from trtforge.cells import Cells
+from trtforge.cells import Cell, Cells
 from trtforge.commands import rollback as rollback_command
 from trtforge.commands.pull import Wanted, find_wanted, run_line
 from trtforge.commands.selection import Session
-from trtforge.dockerfile import read_dockerfile
+from trtforge.dockerfile import Instruction, read_dockerfile
 from trtforge.errors import CompatibilityError, MatrixError, RequestError
 from trtforge.image import check_followable
 from trtforge.layers.sources import LinksSource
-from trtforge.lock import Lock, LockedCell
+from trtforge.lock import Lock, LockedCell, read_lock
 from trtforge.matrix import Contents
 from trtforge.progress import Silent
 from trtforge.project import Project
@@ -88,6 +88,18 @@ def test_what_serves_is_watched_listens_and_is_not_root(recipes: Recipes, cells:
     assert said["CMD"].argv()[:2] == ["trtkit", "serve"]
     assert 'NVIDIA_REQUIRE_CUDA="cuda>=12.1"' in image.dockerfile
     assert 'io.trtforge.driver="525"' in image.dockerfile
+
+
+def test_every_image_that_is_locked_is_watched_and_not_root(recipes: Recipes) -> None:
+    lock = read_lock(PROJECT / "matrix.lock", None)
+    locked = [Cell(**one.axes) for one in lock.cells.values() if one.state == "locked"]
+    assert {"runtime", "devel", "jupyter", "ssh", "serve", "deploy"} <= {cell.variant for cell in locked}
+    for cell in locked:
+        said: dict[str, Instruction] = {}
+        for recipe in recipes.chain(cell, lock):
+            said |= {one.name: one for one in read_dockerfile(recipe.dockerfile)}
+        assert said["HEALTHCHECK"].health_check()["Retries"] == 3
+        assert said["USER"].value == "1000:1000"
 
 
 @pytest.mark.parametrize(

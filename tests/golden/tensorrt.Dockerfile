@@ -37,3 +37,4 @@ LABEL org.opencontainers.image.title="TensorRT 1.7.1.116 on PyTorch 2.9.1, CUDA 
       io.trtforge.arch="ampere" \
       io.trtforge.sm="80,86" \
       io.trtforge.recipe-key="RECIPE-KEY"
+HEALTHCHECK --interval=60s --timeout=10s --retries=3 CMD ["/opt/trtforge/guard", "true"]
