@@ -55,8 +55,8 @@ def sbom(chain: Sequence[Recipe], own: Collection[str]) -> str:
         type=ComponentType.CONTAINER, name=name, version=tag, bom_ref=image.ref, properties=[key]
     )
     tool = Component(type=ComponentType.APPLICATION, name="trtforge", version=__version__)
+    # By default a bill has the time and a number at random: the same recipes would not give the same text.
     metadata = BomMetaData(
-        # Both would say when, and by chance, the bill was written.
         timestamp=datetime.fromtimestamp(EPOCH, UTC),
         tools=ToolRepository(components=[tool]),
         component=subject,
