@@ -22,13 +22,14 @@ from trtforge.engine.engine import RunResult
 from trtforge.errors import BuildError, EnvironmentLack, ResolutionError, UnfitBase
 from trtforge.gc import collect
 from trtforge.image import Image, keep_image
+from trtforge.index.local_project import local_projects
 from trtforge.index.pins import Installed
 from trtforge.layers.install_target import InstallTarget
 from trtforge.layers.sources import LinksSource, WheelSource
 from trtforge.lock import Lock, lock_text, read_lock
 from trtforge.oci import Layer, canonical_json
 from trtforge.progress import Silent
-from trtforge.recipe import Recipe, Recipes, local_projects
+from trtforge.recipe import Recipe, Recipes
 from trtforge.registry.pull import layer_name
 from trtforge.store import Store
 
@@ -273,7 +274,7 @@ def test_the_smoke_tests_expect_what_was_found(cells: Cells) -> None:
     expected = json.loads(recipe(cells).files["opt/smoke/expected.json"])
     assert expected["torch"] == {"version": "2.9.1+cu128", "cuda": "12.8"}
     (cell,) = (lock := locked(cells)).cells.values()
-    own = local_projects(cells.matrix, PROJECT)["trtkit"].pin
+    own = local_projects(cells.matrix.projects, PROJECT)["trtkit"].pin
     added = {pin.name: pin.version for pin in (*lock.pins(cell.tensorrt), own)}
     assert {pin.name for pin in TENSORRT} | {"trtkit"} <= added.keys()
     assert expected["packages"] == FITTING.packages | added

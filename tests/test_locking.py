@@ -9,12 +9,12 @@ from packaging.utils import canonicalize_name
 from tests.conftest import PROJECT
 from tests.lock_factory import BASE, PYTHON3, TENSORRT, by_name, pin, small_pin
 from trtforge.errors import EnvironmentLack, IndexUnreachable, ResolutionError
+from trtforge.index.local_project import local_projects
 from trtforge.index.resolve import Need
 from trtforge.index.uv import Sources
 from trtforge.lock import Lock
 from trtforge.locking import Locking, anywhere, satisfy, unmoved
 from trtforge.progress import Silent
-from trtforge.recipe import local_projects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ def pick(cells: Cells, **request: str) -> Cell:
 def asked_by_trtkit(cells: Cells) -> tuple[str, ...]:
     """What the image `tensorrt` holds for our own project."""
     (text,) = (one for one in cells.matrix.images.tensorrt if one.startswith("trtkit["))
-    return local_projects(cells.matrix, PROJECT)["trtkit"].requirements(Requirement(text).extras)
+    return local_projects(cells.matrix.projects, PROJECT)["trtkit"].requirements(Requirement(text).extras)
 
 
 def no_base(reference: str) -> Base:
@@ -85,7 +85,7 @@ def run(
         bring=bring,
         wheels=indexes.wheels,
         packages=indexes.packages,
-        projects=local_projects(cells.matrix, PROJECT),
+        projects=local_projects(cells.matrix.projects, PROJECT),
     )
     return locking.lock(wanted, "x")
 

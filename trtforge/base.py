@@ -99,6 +99,23 @@ class Base(BaseModel):
         """The packages that a resolution has to keep: those with a version it can compare (PEP 440)."""
         return tuple(Installed(*item) for item in self.packages.items() if _is_version(item[1]))
 
+    @property
+    def guarded(self) -> dict[str, list[str]]:
+        """What the guard stands before in an image upon it: its Python starts the guard, this its command."""
+        return {
+            "entrypoint": [self.interpreter, "-ISB", "/opt/trtforge/guard", *(self.entrypoint or ())],
+            "command": list(self.command),
+        }
+
+    def nvidia_settings(self, cuda: str) -> dict[str, str]:
+        """What the NVIDIA Container Toolkit reads from the environment, as far as the base is silent."""
+        settings = {
+            "NVIDIA_VISIBLE_DEVICES": "all",
+            "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+            "NVIDIA_REQUIRE_CUDA": f"cuda>={cuda}",
+        }
+        return {name: value for name, value in settings.items() if name not in self.nvidia}
+
 
 def engine_tag(manifest: Digest) -> str:
     """What the base with this manifest is called in the Engine."""

@@ -15,11 +15,12 @@ from trtforge.base import Base, bring_base
 from trtforge.cells import Cell, Cells
 from trtforge.engine.engine import Engine
 from trtforge.engine.setup import find_engine
+from trtforge.index.local_project import local_projects
 from trtforge.index.uv import Sources
 from trtforge.lock import Lock, inputs_checksum, lock_text, read_lock
 from trtforge.locking import Locking
 from trtforge.matrix import Matrix, load_matrix
-from trtforge.recipe import Recipes, local_projects
+from trtforge.recipe import Recipes
 from trtforge.store import Store
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Project:
     @cached_property
     def projects(self) -> dict[str, LocalProject]:
         """The Python projects of this repository that go into images."""
-        return local_projects(self.matrix, self.root)
+        return local_projects(self.matrix.projects, self.root)
 
     @cached_property
     def inputs(self) -> Digest:

@@ -10,18 +10,17 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from trtforge.axes import Os
 from trtforge.base import Base
 from trtforge.cell_cuts import Cuts, back_cuts, base_cuts, own_cuts
-from trtforge.dockerfile import read_dockerfile
-from trtforge.errors import LockError, MatrixError, RequestError
+from trtforge.errors import LockError
 from trtforge.expected import expected, expected_on
 from trtforge.guard_facts import guard_facts
-from trtforge.index.local_project import LocalProject, named
+from trtforge.image_templates import ImageTemplates
+from trtforge.index.local_project import LocalProject, local_projects, named
 from trtforge.layer_order import given_back_layers, wheel_layers
 from trtforge.layers.cut import WHOLE
 from trtforge.layers.install_target import InstallTarget
@@ -35,7 +34,6 @@ from trtforge.layers.sources import (
 )
 from trtforge.layers.toolkit_layer import ToolkitParts
 from trtforge.locking import os_suite, toolkit_origin
-from trtforge.oci import canonical_json, digest_of
 from trtforge.toolkit import home
 
 if TYPE_CHECKING:
@@ -45,10 +43,6 @@ if TYPE_CHECKING:
     from trtforge.cells import Cell, Cells
     from trtforge.index.pins import Pin
     from trtforge.lock import Lock, LockedCell
-    from trtforge.matrix import Matrix
-
-FORMAT = 1
-"""Changes when the same recipe would give other bytes, so that images made before are not taken for it."""
 
 
 @dataclass(frozen=True)
@@ -83,16 +77,8 @@ class Recipes:
     def __init__(self, project: Path, cells: Cells) -> None:
         self._cells = cells
         self._smoke, self._guard = project / "smoke", project / "guard" / "guard.py"
-        self._images = project / "images"
-        self._projects = local_projects(cells.matrix, project)
-        self._templates = Environment(
-            loader=FileSystemLoader(self._images),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-            autoescape=False,
-        )
+        self._projects = local_projects(cells.matrix.projects, project)
+        self._templates = ImageTemplates(project / "images")
 
     def chain(self, cell: Cell, lock: Lock) -> tuple[Recipe, ...]:
         """The recipes of `cell`, parent first.
@@ -202,8 +188,8 @@ class Recipes:
             sources,
             self._inside(cell, facts_inside) | examples,
             examples=bool(examples),
-            settings=_nvidia_settings(cell, below) if isinstance(below, Base) else {},
-            guard_before=_guard_before(below) if isinstance(below, Base) else None,
+            settings=below.nvidia_settings(cell.cuda) if isinstance(below, Base) else {},
+            guard_before=below.guarded if isinstance(below, Base) else None,
             **self._of_cell(cell),
         )
 
@@ -290,14 +276,6 @@ class Recipes:
             "opt/trtforge/image.json": _json(guard),
         }
 
-    def _beside_template(self, image: str) -> dict[str, bytes]:
-        """The files that an image's own folder has for COPY, beside its template."""
-        folder = self._images / image
-        files = sorted(
-            file for file in folder.rglob("*") if file.is_file() and file.suffix not in (".j2", ".pyc")
-        )
-        return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
-
     def _recipe(
         self,
         image: str,
@@ -314,29 +292,8 @@ class Recipes:
         base = below if isinstance(below, Base) else None
         named_below = base.image if base else parent.ref if parent else below or "scratch"
         facts |= {"tag": tags[0], "parent": named_below, "layers": layers}
-        keyless = self._render(image, recipe_key="", **facts)
-        copied = _copied(keyless)
-        files = self._beside_template(image) | files
-        files = {path: content for path, content in files.items() if path.startswith(copied)}
-        decides = {
-            "format": FORMAT,
-            "parent": parent.key if parent else "",
-            "dockerfile": keyless,
-            "files": {path: digest_of(content) for path, content in files.items()},
-        }
-        key = digest_of(canonical_json(decides))
-        dockerfile = self._render(image, recipe_key=key, **facts)
-        return Recipe(image, refs, parent, dockerfile, named, files, key, base)
-
-    def _render(self, image: str, **facts: Any) -> str:
-        try:
-            return self._templates.get_template(f"{image}/Dockerfile.j2").render(**facts)
-        except TemplateError as error:
-            raise RequestError(
-                f"the template of the image {image} cannot be rendered: {error}",
-                ("template", f"images/{image}/Dockerfile.j2"),
-                ("next", "correct the template"),
-            ) from error
+        context = self._templates.fill(image, parent.key if parent else "", files, **facts)
+        return Recipe(image, refs, parent, context.dockerfile, named, context.files, context.key, base)
 
 
 def _packages(lock: Lock, locked: LockedCell, system: OsSource | None) -> tuple[PackagesSource, ...]:
@@ -346,53 +303,11 @@ def _packages(lock: Lock, locked: LockedCell, system: OsSource | None) -> tuple[
     return (PackagesSource(system, lock.packages[locked.packages]),)
 
 
-def _copied(dockerfile: str) -> tuple[str, ...]:
-    """What a Dockerfile copies of its context, as prefixes of paths: an image is not what it leaves out."""
-    copies = [one for one in read_dockerfile(dockerfile) if one.name == "COPY"]
-    return tuple(word for one in copies for word in one.words()[:-1])
-
-
-def local_projects(matrix: Matrix, root: Path) -> dict[str, LocalProject]:
-    """The Python projects that lie in `root` and go into images, by their name in canonical form.
-
-    Raises:
-        MatrixError: there is none, or it has another name.
-    """
-    projects = {}
-    for name, folder in matrix.projects.items():
-        project = LocalProject(root / folder)
-        if project.name != canonicalize_name(name):
-            raise MatrixError(
-                f"the project in {folder}/ is {project.name}, not {name}",
-                ("next", "correct `projects` in matrix.yaml, or its pyproject.toml"),
-            )
-        projects[project.name] = project
-    return projects
-
-
 def _registry_image(cells: Cells, cell: Cell) -> str | None:
     """The image that the OS of `cell` begins with, if it is not bootstrapped by us."""
     system = cells.matrix.axes.os[cell.os]
     return system.image if isinstance(system, Os) else None
 
 
-def _guard_before(base: Base) -> dict[str, list[str]]:
-    """What the guard stands before in an image on a brought base, whose Python starts it."""
-    return {
-        "entrypoint": [base.interpreter, "-ISB", "/opt/trtforge/guard", *(base.entrypoint or ())],
-        "command": list(base.command),
-    }
-
-
 def _json(value: Any) -> bytes:
     return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
-
-
-def _nvidia_settings(cell: Cell, base: Base) -> dict[str, str]:
-    """What the NVIDIA Container Toolkit reads from the environment, as far as the base does not say it."""
-    settings = {
-        "NVIDIA_VISIBLE_DEVICES": "all",
-        "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
-        "NVIDIA_REQUIRE_CUDA": f"cuda>={cell.cuda}",
-    }
-    return {name: value for name, value in settings.items() if name not in base.nvidia}

@@ -14,6 +14,7 @@ from tests.conftest import PROJECT
 from tests.lock_factory import BASE, PYTHON3, TENSORRT, by_name, pin, small_pin
 from tests.test_locking import no_base, pick
 from trtforge.errors import EnvironmentLack, IndexUnreachable, ResolutionError
+from trtforge.index.local_project import local_projects
 from trtforge.index.pins import Raisable, specifier
 from trtforge.index.uv import Sources
 from trtforge.lock import Lock
@@ -21,7 +22,6 @@ from trtforge.locking import Locking
 from trtforge.nightly.refresh import RememberedWheels, allowed, refresh, within
 from trtforge.policy import RefreshPolicy
 from trtforge.progress import Silent
-from trtforge.recipe import local_projects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -99,7 +99,7 @@ def run(
             bring=no_base,
             wheels=wheels,
             packages=indexes.packages,
-            projects=local_projects(cells.matrix, PROJECT),
+            projects=local_projects(cells.matrix.projects, PROJECT),
             **how,
         )
 

@@ -167,6 +167,24 @@ class LocalProject:
         }
 
 
+def local_projects(folders: Mapping[str, str], root: Path) -> dict[str, LocalProject]:
+    """The projects in `folders` of `root` (name -> folder: `projects` of matrix.yaml), by canonical name.
+
+    Raises:
+        MatrixError: there is none, or it has another name.
+    """
+    projects = {}
+    for name, folder in folders.items():
+        project = LocalProject(root / folder)
+        if project.name != canonicalize_name(name):
+            raise MatrixError(
+                f"the project in {folder}/ is {project.name}, not {name}",
+                ("next", "correct `projects` in matrix.yaml, or its pyproject.toml"),
+            )
+        projects[project.name] = project
+    return projects
+
+
 def needed(texts: Iterable[str], projects: Mapping[str, LocalProject]) -> Iterator[str]:
     """The requirements `texts`, those of `projects` replaced by what these need."""
     found = _with_their_needs(texts, projects)
