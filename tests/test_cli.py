@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -390,11 +391,19 @@ def test_a_reader_who_has_seen_enough_is_no_error(root: Path) -> None:
     assert process.returncode == 1
 
 
+def test_cells_lists_what_is_selected_once(type_: Callable[[str], Said], root: Path) -> None:
+    told = type_("cells --torch 2.9.1+cu126 --cuda 12.6,12.6 --arch ada --json").answer
+    axes = Project(root).matrix.axes
+    assert {(one["axes"]["torch"], one["axes"]["build"]) for one in told} == {("2.9.1", "cu126")}
+    open_axes = [len(axes.values(axis)) for axis in ("tensorrt", "os", "python", "variant", "code")]
+    assert len(told) == len({json.dumps(one["axes"]) for one in told}) == prod(open_axes)
+
+
 def test_a_folder_without_a_matrix_is_trtforge_s_own(
     type_: Callable[[str], Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert type_("cells --json").code == 0
+    assert type_("cells --cuda 12.1 --json").code == 0
 
 
 def test_an_empty_lock_locks_first(type_: Callable[[str], Said], root: Path) -> None:

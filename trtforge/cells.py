@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from string import Formatter
@@ -38,7 +38,7 @@ class Cell:
 
     def axes(self) -> dict[str, str]:
         """Every field by its name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -271,24 +271,26 @@ class Cells:
     def first(self, asked: Mapping[str, str]) -> Cell | None:
         """The preferred valid cell with these values, if there is one, be its packages to be had or not."""
         request = {axis: self.meaning(axis, value) for axis, value in asked.items()}
-        return next((cell for cell in self.candidates(request) if not self.verdict(cell).broken), None)
+        return next(self._valid(request), None)
+
+    def _valid(self, request: Request) -> Iterator[Cell]:
+        return (cell for cell in self.candidates(request) if not self.verdict(cell).broken)
 
     def _best(self, asked: Mapping[str, str], available: Available) -> Choice:
         """The preferred valid cell that has the `asked` values."""
         request = {axis: self.meaning(axis, value) for axis, value in asked.items()}
-        valid = [cell for cell in self.candidates(request) if not self.verdict(cell).broken]
-        if not valid:
-            raise refusal(self, asked, request)
-        if asked.get("tensorrt", "auto") != "auto":
-            return Choice(valid[0])
-        passed_over: dict[str, None] = {}
-        for cell in valid:
-            reason = available(cell)
+        left_open = asked.get("tensorrt", "auto") == "auto"
+        best, passed_over = None, dict[str, None]()
+        for cell in self._valid(request):
+            best = best or cell
+            reason = available(cell) if left_open else None
             if reason is None:
                 return Choice(cell, tuple(passed_over))
             passed_over[reason] = None
+        if best is None:
+            raise refusal(self, asked, request)
         raise EnvironmentLack(
-            f"no TensorRT for {self.described(valid[0])} can be had here",
+            f"no TensorRT for {self.described(best)} can be had here",
             *(("because", reason) for reason in passed_over),
             ("next", "give the wheels with --wheelhouse DIR, or reach the index and ask again"),
         )

@@ -7,6 +7,7 @@ condition, `{fact}` stands for another fact of the same cell.
 from __future__ import annotations
 
 from functools import cache
+from operator import itemgetter
 from string import Formatter
 from typing import TYPE_CHECKING
 
@@ -36,13 +37,13 @@ class Rulebook:
     the same of the few facts that it is about."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
-        self._rules = [(rule, _facts_of(rule), dict[tuple[str, ...], bool]()) for rule in rules]
+        self._rules = [(rule, itemgetter(*_facts_of(rule)), dict[object, bool]()) for rule in rules]
 
     def broken(self, facts: Facts) -> tuple[Rule, ...]:
         """As `broken_rules`."""
         found = []
-        for rule, names, known in self._rules:
-            values = tuple([facts[name] for name in names])
+        for rule, facts_of, known in self._rules:
+            values = facts_of(facts)
             breaks = known.get(values)
             if breaks is None:
                 breaks = known[values] = _breaks(rule, facts)

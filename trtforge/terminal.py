@@ -34,13 +34,19 @@ class Terminal:
         """Show a person a result; nothing with --json."""
         if not self.json:
             for line in lines:
-                self._out.print(line, markup=not isinstance(line, str))
+                if isinstance(line, str):
+                    self._print(line)
+                else:
+                    self._out.print(line)
 
     def answer(self, value: Any) -> None:
         """Give a machine a result; nothing without --json."""
         if self.json:
-            # Not through rich, which takes longer to look for lines to fold than it took to plan all cells.
-            print(json.dumps(value, indent=1, ensure_ascii=False), file=self._out.file)
+            self._print(json.dumps(value, indent=1, ensure_ascii=False))
+
+    def _print(self, text: str) -> None:
+        # Not through rich, which takes longer to look for lines to fold than it took to plan all cells.
+        print(text, file=self._out.file, flush=True)
 
     def error(self, error: ForgeError) -> None:
         """Say what is wrong, and what to do."""

@@ -20,14 +20,10 @@ def cells(session: Session) -> None:
     """List the combinations of the matrix: a summary, or with selectors or --json each of them."""
     project = session.project
     asked = {
-        axis: tuple(name for value in values for name in project.cells.meaning(axis, value))
+        axis: tuple(dict.fromkeys(name for value in values for name in project.cells.meaning(axis, value)))
         for axis, values in session.request.items()
     }
-    verdicts = [
-        verdict
-        for verdict in project.cells.every()
-        if all(getattr(verdict.cell, axis) in values for axis, values in asked.items())
-    ]
+    verdicts = [project.cells.verdict(cell) for cell in project.cells.candidates(asked)]
     if session.terminal.json:
         session.terminal.answer([_answer(project.cells, verdict) for verdict in verdicts])
     valid = [verdict for verdict in verdicts if not verdict.broken]
